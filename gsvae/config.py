@@ -1,0 +1,322 @@
+"""Typed schemas of every config group, and the checks that end a mistaken run before it starts.
+
+Each YAML file in ``conf/`` names its schema in its defaults list (``/schema/tau@_here_: exponential``), so a typo
+or a wrong type fails in composition; :func:`check` then holds each value against the range beside its field.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gsvae.errors import UserError
+
+__all__ = ["Config", "check", "near_miss", "register"]
+
+
+def setting(
+    default: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with the values it allows."""
+    allowed = {"least": least, "above": above, "most": most, "below": below, "choices": choices}
+    metadata = {k: v for k, v in allowed.items() if v is not None}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+# ------------------------------------------------------------------ data
+
+
+@dataclass
+class Data:
+    _target_: str = MISSING
+    root: str = "data"  # folder in torchvision's layout; downloaded to if the files are not there
+    n_val: int = setting(5000, least=0)  # images held out of the training split for validation
+    seed: int = setting(0, least=0)  # of the validation split and of static binarisation
+    binarize: str = setting("none", choices=("none", "dynamic", "static", "threshold"))
+    epochs: int = setting(20, least=1)  # the usual length of training on this data: training.epochs' default
+
+
+@dataclass
+class Digits(Data):
+    n_val: int = setting(200, least=0)
+    n_test: int = setting(297, least=1)
+    epochs: int = setting(100, least=1)
+
+
+# ------------------------------------------------------------------ model
+
+
+@dataclass
+class Model:
+    _target_: str = MISSING
+    n_latent: int = setting(30, least=1)  # L, categorical variables
+    n_cat: int = setting(10, least=2)  # K, categories of each
+    prior: str = setting("uniform", choices=("uniform", "learned"))
+    init_bias: bool = True  # start the decoder's output bias at the data's mean log-odds
+
+
+@dataclass
+class MLP(Model):
+    hidden: list[int] = setting([512, 256], least=1)  # encoder widths; the decoder mirrors them
+
+
+@dataclass
+class Conv(Model):
+    channels: list[int] = setting([32, 64], least=1)  # of the stride-2 layers
+    hidden: int = setting(256, least=1)
+
+
+# ------------------------------------------------------------------ temperature
+
+
+@dataclass
+class ConstantTau:
+    _target_: str = "gsvae.tau.Constant"
+    init: float = setting(1.0, above=0)
+
+
+@dataclass
+class ExponentialTau:
+    _target_: str = "gsvae.tau.Exponential"
+    init: float = setting(1.0, above=0)
+    min: float = setting(0.5, above=0)
+    rate: float = setting(3e-5, least=0)  # per step
+    every: int = setting(1000, least=1)  # steps between updates
+
+
+@dataclass
+class LinearTau:
+    _target_: str = "gsvae.tau.Linear"
+    init: float = setting(1.0, above=0)
+    min: float = setting(0.5, above=0)
+    steps: int | None = setting(None, least=1)  # null: the whole run
+
+
+@dataclass
+class CosineTau(LinearTau):
+    _target_: str = "gsvae.tau.Cosine"
+
+
+# ------------------------------------------------------------------ sampling
+
+
+@dataclass
+class Sampling:
+    _target_: str = MISSING
+
+
+@dataclass
+class MultiSample(Sampling):
+    n_samples: int = setting(4, least=2)
+
+
+# ------------------------------------------------------------------ optimisation
+
+
+@dataclass
+class ConstantLR:
+    _target_: str = "gsvae.training.schedules.Constant"
+
+
+@dataclass
+class ExponentialLR:
+    _target_: str = "gsvae.training.schedules.Exponential"
+    factor: float = setting(0.9, above=0, most=1)
+    every: int = setting(1000, least=1)  # steps
+
+
+@dataclass
+class CosineLR:
+    _target_: str = "gsvae.training.schedules.Cosine"
+    final: float = setting(0.0, least=0, most=1)  # fraction of lr at the end
+    steps: int | None = setting(None, least=1)  # null: the whole run
+
+
+@dataclass
+class Optim:
+    _target_: str = MISSING
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(0.0, least=0)
+    clip: float | None = setting(None, above=0)  # largest norm of the gradient
+    schedule: Any = MISSING
+
+
+@dataclass
+class Adam(Optim):
+    betas: list[float] = setting([0.9, 0.999], least=0, below=1)
+    eps: float = setting(1e-8, above=0)
+
+
+@dataclass
+class SGD(Optim):
+    lr: float = setting(1e-2, above=0)
+    momentum: float = setting(0.9, least=0, below=1)
+
+
+# ------------------------------------------------------------------ the rest
+
+
+@dataclass
+class Training:
+    epochs: int = setting(20, least=1)
+    steps: int | None = setting(None, least=1)  # stop after so many steps instead of after epochs
+    batch_size: int = setting(100, least=1)
+    beta: float = setting(1.0, least=0)  # weight of the KL
+    beta_warmup: int = setting(0, least=0)  # steps over which beta rises from 0
+    precision: str = setting("fp32", choices=("fp32", "tf32", "bf16", "fp64"))
+    compile: bool = False
+    threads: int | None = setting(None, least=1)  # of torch on the CPU; null: torch decides
+    checkpoint_seconds: float = setting(30.0, least=0)  # between checkpoints; 0: at every step
+
+
+@dataclass
+class Evaluation:
+    every: int = setting(1, least=1)  # epochs
+    n_samples: int = setting(1, least=1)  # one-hot samples per image in the discrete -ELBO
+    iwae_samples: int = setting(100, least=1)  # in the importance-weighted bound
+    max_rows: int = setting(4000, least=1)  # images x samples decoded at once: bounds the memory
+    val_on_test: bool = False  # with data.n_val=0: report val/* on the test images
+
+
+@dataclass
+class Tracking:
+    mode: str = setting("auto", choices=("auto", "online", "offline", "disabled"))
+    project: str = "gsvae"
+    entity: str | None = None
+    name: str | None = None  # null: made from the settings
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    log_every: int = setting(100, least=1)  # steps; metrics are means over them
+    images_every: int = setting(10, least=0)  # epochs; 0: only at the end
+    artifact: bool = True  # send best.pt to Weights & Biases
+
+
+@dataclass
+class Config:
+    data: Any = MISSING
+    model: Any = MISSING
+    tau: Any = MISSING
+    sampling: Any = MISSING
+    optim: Any = MISSING
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    tracking: Tracking = field(default_factory=Tracking)
+    seed: int = setting(0, least=0)
+    device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
+    resume: str | None = None  # a run folder, or a checkpoint in one
+    allow_targets: list[str] = field(default_factory=list)  # modules trusted in _target_
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "data": {"images": Data, "digits": Digits},
+    "model": {"model": Model, "mlp": MLP, "conv": Conv},
+    "tau": {
+        "constant": ConstantTau,
+        "exponential": ExponentialTau,
+        "linear": LinearTau,
+        "cosine": CosineTau,
+    },
+    "sampling": {"single": Sampling, "multi": MultiSample},
+    "optim": {"optim": Optim, "adam": Adam, "sgd": SGD},
+    "schedule": {"constant": ConstantLR, "exponential": ExponentialLR, "cosine": CosineLR},
+    "training": {"training": Training},
+    "evaluation": {"evaluation": Evaluation},
+    "tracking": {"tracking": Tracking},
+}
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, as the group ``schema``."""
+    store = ConfigStore.instance()
+    store.store(name="root", group="schema", node=Config)
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(name=name, group=f"schema/{group}", node=schema)
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold every value against the range its schema states, and values against each other.
+
+    Raises:
+        UserError: one line that names the key, the value and what is allowed.
+    """
+    try:
+        _check_all(cfg)
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+
+
+def _check_all(cfg: DictConfig) -> None:
+    for group in ("data", "model", "tau", "sampling", "optim", "optim.schedule"):
+        if not isinstance(OmegaConf.select(cfg, group), DictConfig):
+            option = group.replace(".", "/")
+            raise UserError(f"{group}={OmegaConf.select(cfg, group)}: is a group of settings; choose with {option}=...")
+    for key, value, allowed in _typed_values(cfg, ""):
+        for item in value if isinstance(value, list) else [value]:
+            _check_value(key, item, allowed)
+    _check_together(cfg)
+
+
+def _typed_values(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    schema = OmegaConf.get_type(node)
+    metadata = {f.name: dict(f.metadata) for f in fields(schema)} if is_dataclass(schema) else {}
+    ours = str(node.get("_target_") or "gsvae").split(".")[0] in ("gsvae", "torch")
+    for name in node:
+        key = f"{prefix}{name}"
+        if metadata and ours and name not in metadata:  # +key=value gets past Hydra
+            known = ", ".join(k for k in metadata if k != "_target_")
+            raise UserError(f"{key}={node[name]}: is not a setting here; there are {known}{near_miss(str(name), metadata)}")
+        if OmegaConf.is_missing(node, name):
+            raise UserError(f"{key} is not set; give it a value: {key}=...")
+        value = node[name]
+        if isinstance(value, DictConfig):
+            yield from _typed_values(value, f"{key}.")
+        else:
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            yield key, plain, metadata.get(str(name), {})
+
+
+def _check_value(key: str, value: Any, allowed: dict[str, Any]) -> None:
+    if value is None:
+        return
+    if "choices" in allowed and value not in allowed["choices"]:
+        hint = near_miss(str(value), allowed["choices"])
+        raise UserError(f"{key}={value}: allowed are {', '.join(allowed['choices'])}{hint}")
+    if isinstance(value, float) and value != value:
+        raise UserError(f"{key}={value}: must be a number")
+    tests = {
+        "least": ("at least", lambda bound: value >= bound),
+        "above": ("above", lambda bound: value > bound),
+        "most": ("at most", lambda bound: value <= bound),
+        "below": ("below", lambda bound: value < bound),
+    }
+    bounds = {name: bound for name, bound in allowed.items() if name in tests}
+    if not all(tests[name][1](bound) for name, bound in bounds.items()):
+        words = " and ".join(f"{tests[name][0]} {bound}" for name, bound in bounds.items())
+        raise UserError(f"{key}={value}: must be {words}")
+
+
+def _check_together(cfg: DictConfig) -> None:
+    tau = cfg.tau
+    if "min" in tau and "init" in tau and tau.min > tau.init:
+        raise UserError(f"tau.min={tau.min}: must be at most tau.init={tau.init}")
+
+
+def near_miss(word: str, known: Any) -> str:
+    """``; did you mean 'x'?`` when something known is close to ``word``, else an empty string."""
+    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

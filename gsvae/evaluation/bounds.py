@@ -1,0 +1,98 @@
+"""Bounds on log p(x) with one-hot codes, in nats per image: the discrete −ELBO and the importance-weighted bound.
+
+Shapes: B images, S samples, L latents, K categories, D pixels.
+"""
+
+import torch
+from torch import Tensor
+
+from gsvae.model import CategoricalVAE
+from gsvae.objective import bernoulli_log_likelihood, categorical_kl
+from gsvae.sampling.base import gumbel_from_uniform
+
+__all__ = ["discrete_reconstruction", "iwae_bound", "relaxed_reconstruction", "sample_codes"]
+
+
+def sample_codes(logits_BLK: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Indices ``(n, B, L)`` of samples of q, by inverting its distribution function."""
+    cdf_BLK = logits_BLK.softmax(-1).cumsum(-1)
+    shape = (*logits_BLK.shape[:-1], n)
+    u_BLS = torch.rand(shape, generator=generator, device=logits_BLK.device, dtype=cdf_BLK.dtype)
+    # Scaled by the last entry, which rounding leaves beside 1, u stays below it.
+    index_BLS = torch.searchsorted(cdf_BLK, u_BLS * cdf_BLK[..., -1:], right=True)
+    return index_BLS.clamp_(max=logits_BLK.shape[-1] - 1).movedim(-1, 0)
+
+
+def one_hot(index: Tensor, n_cat: int, dtype: torch.dtype) -> Tensor:
+    """One-hot codes ``(..., K)`` of indices ``(...)``."""
+    codes = torch.zeros(*index.shape, n_cat, device=index.device, dtype=dtype)
+    return codes.scatter_(-1, index.unsqueeze(-1), 1.0)
+
+
+def log_probability(logits: Tensor, index_SBL: Tensor) -> Tensor:
+    """Σ_L log softmax(logits) at the indices, ``(S, B)``, for logits ``(B, L, K)`` or ``(L, K)``."""
+    log_p = logits.log_softmax(-1).expand(*index_SBL.shape, logits.shape[-1])
+    return log_p.gather(-1, index_SBL.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+
+def log_likelihoods(model: CategoricalVAE, x_BD: Tensor, index_SBL: Tensor) -> Tensor:
+    """log p(x|z), ``(S, B)``, for one-hot z."""
+    codes = one_hot(index_SBL, model.n_cat, x_BD.dtype)
+    return bernoulli_log_likelihood(model.decode(codes), x_BD)
+
+
+def chunks(n_samples: int, batch: int, max_rows: int) -> list[int]:
+    """Split S samples so that at most ``max_rows`` images are decoded at once, and at least one sample."""
+    size = max(1, max_rows // batch)
+    return [min(size, n_samples - done) for done in range(0, n_samples, size)]
+
+
+def discrete_reconstruction(
+    model: CategoricalVAE,
+    x_BD: Tensor,
+    logits_BLK: Tensor,
+    n_samples: int,
+    generator: torch.Generator,
+    max_rows: int,
+) -> Tensor:
+    """Monte-Carlo E_q[−log p(x|z)] with one-hot z, ``(B,)``; with the analytic KL it makes the discrete −ELBO."""
+    total_B = torch.zeros_like(x_BD[:, 0])
+    for n in chunks(n_samples, len(x_BD), max_rows):
+        total_B -= log_likelihoods(model, x_BD, sample_codes(logits_BLK, n, generator)).sum(0)
+    return total_B / n_samples
+
+
+def iwae_bound(
+    model: CategoricalVAE,
+    x_BD: Tensor,
+    logits_BLK: Tensor,
+    n_samples: int,
+    generator: torch.Generator,
+    max_rows: int,
+) -> Tensor:
+    """−log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x) with one-hot z_s, ``(B,)`` (arXiv 1509.00519).
+
+    An upper bound on −log p(x) in expectation, tighter with S. Decodes at most ``max_rows`` images at once.
+    """
+    log_sum_B = torch.full_like(x_BD[:, 0], -torch.inf)
+    for n in chunks(n_samples, len(x_BD), max_rows):
+        index_SBL = sample_codes(logits_BLK, n, generator)
+        log_w_SB = log_likelihoods(model, x_BD, index_SBL)
+        log_w_SB = log_w_SB + log_probability(model.prior_logits_LK, index_SBL)
+        log_w_SB = log_w_SB - log_probability(logits_BLK, index_SBL)
+        log_sum_B = torch.logaddexp(log_sum_B, log_w_SB.logsumexp(0))
+    return torch.log(torch.tensor(float(n_samples))).to(log_sum_B) - log_sum_B
+
+
+def relaxed_reconstruction(
+    model: CategoricalVAE, x_BD: Tensor, logits_BLK: Tensor, tau: float, generator: torch.Generator
+) -> Tensor:
+    """−log p(x|y) with one Gumbel-Softmax sample y at temperature τ, ``(B,)``: not part of any bound."""
+    u = torch.rand(logits_BLK.shape, generator=generator, device=x_BD.device, dtype=x_BD.dtype)
+    y_BLK = ((logits_BLK + gumbel_from_uniform(u)) / tau).softmax(-1)
+    return -bernoulli_log_likelihood(model.decode(y_BLK), x_BD)
+
+
+def kl_per_latent(model: CategoricalVAE, logits_BLK: Tensor) -> Tensor:
+    """Analytic KL(q ‖ p) of each latent, ``(B, L)``."""
+    return categorical_kl(logits_BLK, model.prior_logits_LK)

@@ -1,0 +1,284 @@
+"""The composition root: builds the parts a config names, trains them and says where everything is."""
+
+import inspect
+import logging
+import secrets
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gsvae.build import build
+from gsvae.data import ImageData, Splits
+from gsvae.errors import UserError
+from gsvae.evaluation import Evaluator
+from gsvae.identity import environment, run_id, run_name
+from gsvae.model import CategoricalVAE
+from gsvae.objective import Objective
+from gsvae.resume import Resumed, read_run
+from gsvae.sampling import Sampler
+from gsvae.tracking import RunFolder, Tracker, WandbSettings
+from gsvae.tracking.console import table
+from gsvae.tracking.wandb_sink import choose_mode
+from gsvae.training.batches import Batches
+from gsvae.training.interrupt import Interrupted
+from gsvae.training.loop import Plan, Trainer
+from gsvae.training.pack import Pack
+from gsvae.training.run import Run
+from gsvae.training.schedules import Warmup
+from gsvae.training.streams import derive_seed, seeded
+
+__all__ = ["run_experiment"]
+
+log = logging.getLogger(__name__)
+
+
+def run_experiment(cfg: DictConfig, folder: Path, choices: dict[str, Any]) -> dict[str, Any]:
+    """Train and evaluate the run that ``cfg`` describes, in ``folder``.
+
+    Args:
+        cfg: a checked config.
+        folder: the run folder.
+        choices: which option of each config group was chosen, for the run's name.
+
+    Returns:
+        The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.
+
+    Raises:
+        UserError: settings or files that cannot work, found before training.
+        Interrupted: by SIGINT or SIGTERM, after a checkpoint.
+    """
+    started = time.monotonic()
+    device = choose_device(cfg)
+    if cfg.training.threads:
+        torch.set_num_threads(cfg.training.threads)
+    torch.set_float32_matmul_precision("high" if cfg.training.precision == "tf32" else "highest")
+    data, splits = load_data(cfg, device)
+    total_steps = count_steps(cfg, splits)
+    resumed = read_run(cfg, total_steps) if cfg.resume else None
+    objective = build_objective(cfg, data, splits, device)
+    choose_mode(cfg.tracking.mode) if cfg.tracking.mode == "online" else None
+    run = make_run(cfg, folder, choices, device, total_steps, resumed)
+    trainer = make_trainer(cfg, objective, run, splits, total_steps)
+    run.tracker.start(resumed.state["history_rows"] if resumed else 0)
+    try:
+        if resumed:
+            trainer.resume([resumed.state], [resumed.best_weights])
+            log.info("resuming %s at step %d of %d", folder, trainer.step, total_steps)
+        trainer.fit()
+        if run.outcome["state"] == "finished":
+            report(run, started)
+    except Interrupted as stop:
+        run.tracker.close("interrupted", str(stop), step=trainer.step)
+        raise
+    except BaseException as error:
+        log.error("run failed", exc_info=error)
+        run.tracker.close("failed", f"{type(error).__name__}: {error}", step=trainer.step)
+        raise
+    return run.outcome
+
+
+# ---------------------------------------------------------------- parts
+
+
+def choose_device(cfg: DictConfig) -> torch.device:
+    """The device of the run; auto takes CUDA, then MPS, then the CPU."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(name for name, is_there in there.items() if is_there) if cfg.device == "auto" else cfg.device
+    if not there[name]:
+        available = ", ".join(name for name, is_there in there.items() if is_there)
+        raise UserError(f"device={name}: this machine has {available}")
+    if cfg.training.precision == "tf32" and name != "cuda":
+        raise UserError(f"training.precision=tf32: only on device=cuda, this run is on {name}")
+    if cfg.training.precision == "fp64" and name == "mps":
+        raise UserError("training.precision=fp64: mps has no float64; use device=cpu")
+    return torch.device(name)
+
+
+def load_data(cfg: DictConfig, device: torch.device) -> tuple[ImageData, Splits]:
+    """The data set's description and its splits on the device."""
+    data = build(cfg.data, allow=cfg.allow_targets, key="data")
+    if not isinstance(data, ImageData):
+        raise UserError(f"data._target_={cfg.data._target_}: must make a gsvae.data.ImageData")
+    splits = data.splits()
+    if splits.val is not None and cfg.evaluation.val_on_test:
+        raise UserError("evaluation.val_on_test=true: needs data.n_val=0; there are validation images already")
+    if cfg.training.batch_size > len(splits.train):
+        raise UserError(
+            f"training.batch_size={cfg.training.batch_size}: must be at most the {len(splits.train)} training images"
+        )
+    val = splits.val.to(device) if splits.val else None
+    return data, Splits(splits.train.to(device), val, splits.test.to(device))
+
+
+def count_steps(cfg: DictConfig, splits: Splits) -> int:
+    """Steps of the whole run: ``training.steps``, or whole batches times ``training.epochs``."""
+    return cfg.training.steps or cfg.training.epochs * (len(splits.train) // cfg.training.batch_size)
+
+
+def build_objective(cfg: DictConfig, data: ImageData, splits: Splits, device: torch.device) -> Objective:
+    """Model and sampler of one run, initialised from its seed alone, on the device."""
+
+    def make() -> Objective:
+        sampler = build(cfg.sampling, allow=cfg.allow_targets, key="sampling")
+        if not isinstance(sampler, Sampler):
+            raise UserError(f"sampling._target_={cfg.sampling._target_}: must make a gsvae.sampling.Sampler")
+        model = build(cfg.model, allow=cfg.allow_targets, key="model", image_shape=data.image_shape)
+        if not isinstance(model, CategoricalVAE):
+            raise UserError(f"model._target_={cfg.model._target_}: must make a gsvae.model.CategoricalVAE")
+        return Objective(model, sampler)
+
+    objective = seeded(cfg.seed, "init", make)
+    if objective.model.init_bias:
+        pixels = splits.train.pixels_ND
+        sums_D = torch.stack([part.sum(0, dtype=torch.int64).cpu() for part in pixels.split(10_000)]).sum(0)
+        objective.model.start_at_mean((sums_D.double() / (255 * len(pixels))).float())
+    dtype = torch.float64 if cfg.training.precision == "fp64" else torch.float32
+    return objective.to(device=device, dtype=dtype)
+
+
+def schedule(cfg: DictConfig, node: DictConfig, key: str, total_steps: int) -> Any:
+    """A schedule of the global step; ``steps: null`` becomes the length of the run."""
+    filled = node.copy()
+    if "steps" in node and node.steps is None:
+        filled.steps = total_steps
+    return build(filled, allow=cfg.allow_targets, key=key)
+
+
+def make_run(
+    cfg: DictConfig,
+    folder: Path,
+    choices: dict[str, Any],
+    device: torch.device,
+    total_steps: int,
+    resumed: Resumed | None,
+) -> Run:
+    """What the run alone owns: its schedules, streams and record."""
+    base_lr, beta = cfg.optim.lr, cfg.training.beta
+    decay = schedule(cfg, cfg.optim.schedule, "optim.schedule", total_steps)
+    warmup = Warmup(cfg.training.beta_warmup)
+    identity = run_id(cfg)
+    wandb_id = resumed.state["wandb_id"] if resumed else f"{identity}-{secrets.token_hex(3)}"
+    settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(settings, dict)
+    about = {"run_id": identity, "wandb_id": wandb_id, "environment": environment()}
+    name = cfg.tracking.name or run_name(cfg, choices)
+    t = cfg.tracking
+    wandb = WandbSettings(
+        mode=t.mode,
+        project=t.project,
+        entity=t.entity,
+        name=name,
+        group=t.group,
+        job_type=t.job_type,
+        tags=t.tags,
+        notes=t.notes,
+        id=wandb_id,
+        folder=folder,
+        config={**{str(k): v for k, v in settings.items()}, "run_id": identity, "run_folder": str(folder)},
+    )
+    return Run.create(
+        device,
+        seed=cfg.seed,
+        tau=schedule(cfg, cfg.tau, "tau", total_steps),
+        lr=lambda step: base_lr * decay(step),
+        beta=lambda step: beta * warmup(step),
+        clip=cfg.optim.get("clip"),
+        tracker=Tracker(RunFolder(folder, {"name": name, **about}), None if t.mode == "disabled" else wandb),
+        checkpoints=folder / "checkpoints",
+        header={"config": OmegaConf.to_yaml(cfg, resolve=True), "run_id": identity, "wandb_id": wandb_id},
+    )
+
+
+def make_optimizer(cfg: DictConfig, device: torch.device) -> Any:
+    """The optimiser class with its settings bound; fused where torch has it."""
+    node = OmegaConf.create({k: v for k, v in cfg.optim.items() if k not in ("clip", "schedule")})
+    factory: partial[torch.optim.Optimizer] = build(node, allow=cfg.allow_targets, key="optim", partial=True)
+    fused = "fused" in inspect.signature(factory.func).parameters and device.type in ("cpu", "cuda")
+    return partial(factory, fused=True) if fused else factory
+
+
+def make_trainer(cfg: DictConfig, objective: Objective, run: Run, splits: Splits, total_steps: int) -> Trainer:
+    """The pack of this one run and the loop around it."""
+    t = cfg.training
+    device = splits.train.pixels_ND.device
+    pack = Pack(
+        [objective],
+        make_optimizer(cfg, device),
+        [run.clip],
+        bf16=t.precision == "bf16",
+        compiled=t.compile,
+    )
+    model = objective.model
+    dynamic = cfg.data.get("binarize") == "dynamic"
+    batches = Batches(
+        splits.train.pixels_ND,
+        t.batch_size,
+        [run.streams],
+        objective.sampler.noise_shape(t.batch_size, model.n_latent, model.n_cat),
+        pack.dtype,
+        dynamic=dynamic,
+    )
+    e = cfg.evaluation
+    evaluator = Evaluator(e.n_samples, e.iwae_samples, e.max_rows, derive_seed(cfg.seed, "evaluation"), dynamic)
+    plan = Plan(
+        steps=total_steps,
+        log_every=cfg.tracking.log_every,
+        evaluate_every=e.every,
+        images_every=cfg.tracking.images_every,
+        checkpoint_seconds=t.checkpoint_seconds,
+        val_on_test=e.val_on_test,
+    )
+    return Trainer(pack, [run], splits, batches, [evaluator], plan)
+
+
+# ---------------------------------------------------------------- the end
+
+
+def report(run: Run, started: float) -> None:
+    """Write the summary, show the table, end the records."""
+    outcome, folder = run.outcome, run.tracker.folder
+    codes = outcome["scores"]["test"].codes
+    extra = {"protocol": protocol(run), "seconds": round(time.monotonic() - started, 2), "peak_memory_mb": peak_memory()}
+    run.tracker.summary({**outcome["metrics"], **extra, "codes/kl_per_latent": codes.kl_L.tolist()})
+    best = run.checkpoints / "best.pt"
+    epoch = outcome["metrics"].get("best/epoch", outcome["metrics"]["epoch"])
+    run.tracker.artifact(best, ["best", f"epoch-{epoch}"], {"test/neg_elbo": outcome["metrics"]["test/neg_elbo"]})
+    log.info("%s", results_table(outcome["metrics"], extra["protocol"]))
+    log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)
+    run.tracker.close("finished", step=outcome["metrics"]["step"])
+
+
+def protocol(run: Run) -> str:
+    """The data protocol that belongs beside every number."""
+    data = OmegaConf.create(run.header["config"]).data
+    return {"none": "grey"}.get(data.get("binarize", "none"), data.get("binarize", "none"))
+
+
+def results_table(metrics: dict[str, Any], data_protocol: str) -> str:
+    """The one-hot numbers as text."""
+    columns = ["weights, images", "−ELBO", "reconstruction", "KL", "IWAE", "relaxed loss"]
+    keys = ["neg_elbo", "reconstruction", "kl", "iwae", "relaxed_loss"]
+    names = {"val": "best, validation", "test": "best, test", "test_last": "last, test"}
+    rows = [
+        [name, *(metrics.get(f"{split}/{key}") for key in keys)]
+        for split, name in names.items()
+        if f"{split}/neg_elbo" in metrics
+    ]
+    note = (
+        f"codes: perplexity {metrics['codes/perplexity']:.2f}, "
+        f"active latents {metrics['codes/active']:.0f}, dead codes {metrics['codes/dead']:.0f}"
+    )
+    return table(f"One-hot codes, nats per image, lower is better ({data_protocol} images)", columns, rows, note)
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, MiB."""
+    import resource
+    import sys
+
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(size / (1024 if sys.platform != "darwin" else 1024**2), 1)

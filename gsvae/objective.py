@@ -1,0 +1,54 @@
+"""The training loss: −ELBO of one run on one batch, in nats per image."""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvae.model import CategoricalVAE
+from gsvae.sampling import Sampler
+
+__all__ = ["Objective", "Terms", "bernoulli_log_likelihood", "categorical_kl"]
+
+
+def bernoulli_log_likelihood(pixel_logits: Tensor, x_BD: Tensor) -> Tensor:
+    """log p(x|z) = Σ_D x·l − softplus(l), nats per image, ``(..., B)``; grey x counts as a Bernoulli mean."""
+    x = x_BD.expand_as(pixel_logits)
+    return -F.binary_cross_entropy_with_logits(pixel_logits, x, reduction="none").sum(-1)
+
+
+def categorical_kl(logits_BLK: Tensor, prior_logits_LK: Tensor) -> Tensor:
+    """KL(q(z|x) ‖ p(z)) of each latent, analytic, nats, ``(B, L)``."""
+    log_q = logits_BLK.log_softmax(-1)
+    log_p = prior_logits_LK.log_softmax(-1)
+    return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+
+class Terms(NamedTuple):
+    """Means over the batch, nats per image: the loss to differentiate and its two parts."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class Objective(nn.Module):
+    """loss = E_q[−log p(x|z)] + β KL(q ‖ p) of one run, with the expectation's gradient left to the sampler."""
+
+    def __init__(self, model: CategoricalVAE, sampler: Sampler) -> None:
+        super().__init__()
+        self.model = model
+        self.sampler = sampler
+
+    def forward(self, x_BD: Tensor, noise: Tensor, tau: Tensor, beta: Tensor) -> Terms:
+        """Return the terms for pixels ``(B, D)``, the sampler's noise, temperature ``()`` and KL weight ``()``."""
+        # Outside autocast's reach everything is done in the noise's precision: only the two networks may be bf16.
+        logits_BLK = self.model.encode(x_BD).to(noise.dtype)
+
+        def log_likelihood(z: Tensor) -> Tensor:
+            return bernoulli_log_likelihood(self.model.decode(z).to(noise.dtype), x_BD)
+
+        estimate = self.sampler(logits_BLK, tau, noise, log_likelihood)
+        kl = categorical_kl(logits_BLK, self.model.prior_logits_LK).sum(-1).mean()
+        loss = estimate.surrogate_B.mean() + beta * kl
+        return Terms(loss, estimate.reconstruction_B.mean(), kl.detach())

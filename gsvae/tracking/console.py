@@ -1,0 +1,90 @@
+"""What a person sees: a progress bar on a terminal, plain lines otherwise, and a table at the end."""
+
+import io
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["StdoutHandler", "TrainingProgress", "table"]
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class StdoutHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever sys.stdout is now, so that lines go above a progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
+
+
+class TrainingProgress:
+    """Shows how far training is. Does not exist twice at a time on one terminal."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: int) -> None:
+        self.total = total_steps
+        self.per_epoch = steps_per_epoch
+        self._last_line = 0.0
+        self._bar: Progress | None = None
+        if sys.stdout.isatty():
+            self._bar = Progress(
+                TextColumn("[progress.description]{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=Console(file=sys.stdout),
+            )
+            self._task = self._bar.add_task("training", total=total_steps, numbers="")
+            self._bar.start()
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the last window's metrics."""
+        numbers = (
+            f"loss {metrics['train/loss']:.2f}  τ {metrics['train/tau']:.3g}  "
+            f"{metrics['train/images_per_second']:,.0f} images/s"
+        )
+        if self._bar:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+        elif step == self.total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            log.info("step %d of %d (epoch %.1f): %s", step, self.total, step / self.per_epoch, numbers)
+
+    def note(self, text: str) -> None:
+        """Show what is being done beside the steps."""
+        if self._bar:
+            self._bar.update(self._task, description=text)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:
+    """A table as plain text; the first column is left-aligned, the others hold numbers, None shows as –."""
+    drawn = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(cell(value) for value in row))
+    out = io.StringIO()
+    Console(file=out, width=110, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def cell(value: Any) -> str:
+    """Numbers with two decimals."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+"""Checkpoints: written whole or not at all, checked when read, loaded with ``weights_only=True``."""
+
+import io
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gsvae.errors import UserError
+from gsvae.files import write_atomically
+
+__all__ = ["read_checkpoint", "read_last", "write_best", "write_last"]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def write_last(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``last.pt``; the one it replaces stays as ``previous.pt``."""
+    last = folder / "last.pt"
+    if last.exists():
+        os.replace(last, folder / "previous.pt")
+    _write(last, state)
+
+
+def write_best(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``best.pt``."""
+    _write(folder / "best.pt", state)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one checkpoint to the CPU.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"resume={path}: there is no such checkpoint")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"resume={path}: damaged ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"resume={path}: not a checkpoint of this version of gsvae")
+    return state
+
+
+def read_last(folder: Path) -> dict[str, Any]:
+    """Read ``last.pt``, or with a warning ``previous.pt`` where the last is damaged or missing."""
+    try:
+        return read_checkpoint(folder / "last.pt")
+    except UserError as error:
+        if not (folder / "previous.pt").is_file():
+            raise
+        log.warning("%s; going on from previous.pt", error)
+        return read_checkpoint(folder / "previous.pt")
