@@ -4,6 +4,7 @@ import inspect
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,16 @@ __all__ = ["run_experiment"]
 log = logging.getLogger(__name__)
 
 
-def run_experiment(cfg: DictConfig, folder: Path, choices: dict[str, Any]) -> dict[str, Any]:
+def run_experiment(
+    cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: Sequence[str] = ()
+) -> dict[str, Any]:
     """Train and evaluate the run that ``cfg`` describes, in ``folder``.
 
     Args:
         cfg: a checked config.
         folder: the run folder.
         choices: which option of each config group was chosen, for the run's name.
+        overrides: the command line's settings, recorded for ``resume=``.
 
     Returns:
         The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.
@@ -60,9 +64,10 @@ def run_experiment(cfg: DictConfig, folder: Path, choices: dict[str, Any]) -> di
     total_steps = count_steps(cfg, splits)
     resumed = read_run(cfg, total_steps) if cfg.resume else None
     objective = build_objective(cfg, data, splits, device)
-    choose_mode(cfg.tracking.mode) if cfg.tracking.mode == "online" else None
-    run = make_run(cfg, folder, choices, device, total_steps, resumed)
-    trainer = make_trainer(cfg, objective, run, splits, total_steps)
+    if cfg.tracking.mode == "online":
+        choose_mode("online")  # refuses where there is no login
+    run = make_run(cfg, folder, choices, device, total_steps, resumed, overrides)
+    trainer = make_trainer(cfg, [objective], [run], splits, total_steps)
     run.tracker.start(resumed.state["history_rows"] if resumed else 0)
     try:
         if resumed:
@@ -155,6 +160,7 @@ def make_run(
     device: torch.device,
     total_steps: int,
     resumed: Resumed | None,
+    overrides: Sequence[str] = (),
 ) -> Run:
     """What the run alone owns: its schedules, streams and record."""
     base_lr, beta = cfg.optim.lr, cfg.training.beta
@@ -164,7 +170,12 @@ def make_run(
     wandb_id = resumed.state["wandb_id"] if resumed else f"{identity}-{secrets.token_hex(3)}"
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    about = {"run_id": identity, "wandb_id": wandb_id, "environment": environment()}
+    about = {
+        "run_id": identity,
+        "wandb_id": wandb_id,
+        "overrides": [o for o in overrides if not o.startswith("resume=")],
+        "environment": environment(),
+    }
     name = cfg.tracking.name or run_name(cfg, choices)
     t = cfg.tracking
     wandb = WandbSettings(
@@ -201,29 +212,31 @@ def make_optimizer(cfg: DictConfig, device: torch.device) -> Any:
     return partial(factory, fused=True) if fused else factory
 
 
-def make_trainer(cfg: DictConfig, objective: Objective, run: Run, splits: Splits, total_steps: int) -> Trainer:
-    """The pack of this one run and the loop around it."""
-    t = cfg.training
-    device = splits.train.pixels_ND.device
+def make_trainer(
+    cfg: DictConfig, objectives: Sequence[Objective], runs: Sequence[Run], splits: Splits, total_steps: int
+) -> Trainer:
+    """The pack of these runs and the loop around it; ``cfg`` is any one's, for what they have in common."""
+    t, e = cfg.training, cfg.evaluation
     pack = Pack(
-        [objective],
-        make_optimizer(cfg, device),
-        [run.clip],
+        objectives,
+        make_optimizer(cfg, splits.train.pixels_ND.device),
+        [run.clip for run in runs],
         bf16=t.precision == "bf16",
         compiled=t.compile,
     )
-    model = objective.model
+    model, sampler = objectives[0].model, objectives[0].sampler
     dynamic = cfg.data.get("binarize") == "dynamic"
     batches = Batches(
         splits.train.pixels_ND,
         t.batch_size,
-        [run.streams],
-        objective.sampler.noise_shape(t.batch_size, model.n_latent, model.n_cat),
+        [run.streams for run in runs],
+        sampler.noise_shape(t.batch_size, model.n_latent, model.n_cat),
         pack.dtype,
         dynamic=dynamic,
     )
-    e = cfg.evaluation
-    evaluator = Evaluator(e.n_samples, e.iwae_samples, e.max_rows, derive_seed(cfg.seed, "evaluation"), dynamic)
+    evaluators = [
+        Evaluator(e.n_samples, e.iwae_samples, e.max_rows, derive_seed(run.seed, "evaluation"), dynamic) for run in runs
+    ]
     plan = Plan(
         steps=total_steps,
         log_every=cfg.tracking.log_every,
@@ -232,7 +245,7 @@ def make_trainer(cfg: DictConfig, objective: Objective, run: Run, splits: Splits
         checkpoint_seconds=t.checkpoint_seconds,
         val_on_test=e.val_on_test,
     )
-    return Trainer(pack, [run], splits, batches, [evaluator], plan)
+    return Trainer(pack, runs, splits, batches, evaluators, plan)
 
 
 # ---------------------------------------------------------------- the end
@@ -241,15 +254,23 @@ def make_trainer(cfg: DictConfig, objective: Objective, run: Run, splits: Splits
 def report(run: Run, started: float) -> None:
     """Write the summary, show the table, end the records."""
     outcome, folder = run.outcome, run.tracker.folder
-    codes = outcome["scores"]["test"].codes
-    extra = {"protocol": protocol(run), "seconds": round(time.monotonic() - started, 2), "peak_memory_mb": peak_memory()}
-    run.tracker.summary({**outcome["metrics"], **extra, "codes/kl_per_latent": codes.kl_L.tolist()})
-    best = run.checkpoints / "best.pt"
-    epoch = outcome["metrics"].get("best/epoch", outcome["metrics"]["epoch"])
-    run.tracker.artifact(best, ["best", f"epoch-{epoch}"], {"test/neg_elbo": outcome["metrics"]["test/neg_elbo"]})
-    log.info("%s", results_table(outcome["metrics"], extra["protocol"]))
+    metrics, codes = outcome["metrics"], outcome["scores"]["test"].codes
+    data_protocol = protocol(run)
+    run.tracker.summary(
+        {
+            **metrics,
+            "protocol": data_protocol,
+            "seconds": round(time.monotonic() - started, 2),
+            "peak_memory_mb": peak_memory(),
+            "codes/kl_per_latent": codes.kl_L.tolist(),
+        }
+    )
+    epoch = metrics.get("best/epoch", metrics["epoch"])
+    scores = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
+    run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
+    log.info("%s", results_table(metrics, data_protocol))
     log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)
-    run.tracker.close("finished", step=outcome["metrics"]["step"])
+    run.tracker.close("finished", step=metrics["step"])
 
 
 def protocol(run: Run) -> str:

@@ -32,10 +32,11 @@ def flat(settings: DictConfig | dict[str, Any], prefix: str = "") -> dict[str, A
     assert isinstance(plain, dict)
     found: dict[str, Any] = {}
     for name, value in plain.items():
+        key = prefix + str(name)
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{key}.")
         else:
-            found[f"{prefix}{name}"] = value
+            found[key] = value
     return found
 
 

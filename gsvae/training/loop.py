@@ -108,7 +108,7 @@ class Trainer:
         """Train up to step ``until``, or to a divergence of the last run."""
         begun = time.perf_counter()
         while self.step < until:
-            tau_R, beta_R, lr = self._schedule()
+            tau_R, beta_R, lr = self.schedule()
             x_RBD, noise_R = self.batches.draw(self.step)
             self.window.add(self.pack.step(x_RBD, noise_R, tau_R, beta_R, lr))
             self.step += 1
@@ -124,7 +124,7 @@ class Trainer:
             self.interrupt.check()
         self._busy += time.perf_counter() - begun
 
-    def _schedule(self) -> tuple[Tensor, Tensor, list[float]]:
+    def schedule(self) -> tuple[Tensor, Tensor, list[float]]:
         """τ ``(R,)``, β ``(R,)`` and lr of the step, from tables made and sent to the device once per window."""
         if self._scalars is None or self.window.n == 0:
             steps = range(self.step - self.window.n, self.step - self.window.n + self.plan.log_every)
@@ -223,7 +223,13 @@ class Trainer:
 
     def _final_metrics(self, run: Run, test: dict[str, float]) -> dict[str, Any]:
         val_last = {k.replace("val/", "val_last/"): v for k, v in run.last_metrics.items() if k.startswith("val/")}
-        final: dict[str, Any] = {"step": self.step, "epoch": self.epoch, **run.last_metrics, **val_last, **test}
+        final: dict[str, Any] = {
+            "step": self.step,
+            "epoch": self.epoch,
+            **run.last_metrics,
+            **val_last,
+            **test,
+        }
         if run.best.weights:
             final |= run.best.metrics | {"best/epoch": run.best.epoch, "best/step": run.best.step}
         return final
@@ -246,7 +252,12 @@ class Trainer:
 
     def _best_state(self, run: Run, weights: dict[str, Tensor], step: int) -> dict[str, Any]:
         metrics = run.best.metrics
-        return run.header | {"step": step, "epoch": run.best.epoch or self.epoch, "weights": weights, "metrics": metrics}
+        return run.header | {
+            "step": step,
+            "epoch": run.best.epoch or self.epoch,
+            "weights": weights,
+            "metrics": metrics,
+        }
 
     def resume(self, states: Sequence[dict[str, Any]], best_weights: Sequence[dict[str, Tensor]]) -> None:
         """Go on from the runs' checkpoints, which must stand at the same step, with the weights of their best.pt."""

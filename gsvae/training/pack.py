@@ -50,9 +50,12 @@ class Pack:
         self.params: dict[str, Tensor]
         self.buffers: dict[str, Tensor]
         if self.size == 1:
-            self.params, self.buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
+            self.params, self.buffers = (
+                dict(self.module.named_parameters()),
+                dict(self.module.named_buffers()),
+            )
         else:
-            self.params, self.buffers = stack_module_state(list(objectives))  # type: ignore[arg-type]
+            self.params, self.buffers = stack_module_state(list(objectives))
         self.optimizer = make_optimizer(list(self.params.values()))
         self.clips = list(clips)
         self.bf16 = bf16

@@ -30,9 +30,7 @@ class Streams:
     """Generators on the training device for the order of the data, the sampler's noise and dynamic binarisation."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.generators = {
-            name: torch.Generator(device).manual_seed(derive_seed(seed, name)) for name in NAMES
-        }
+        self.generators = {name: torch.Generator(device).manual_seed(derive_seed(seed, name)) for name in NAMES}
         self.epoch_start = self.generators["order"].get_state()
 
     def permutation(self, n: int, device: torch.device) -> Tensor:

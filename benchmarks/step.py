@@ -1,0 +1,112 @@
+"""A training step of the base model on MNIST against the bare matrix products of that step, in one process.
+
+    python benchmarks/step.py [--data ../shared/data] [--threads 2] [--rounds 15]
+
+Prints the ratio (aim: at most 1.7 in fp32) and the peak memory. The two are timed in turns, a block of steps of each,
+so that a machine whose speed drifts drifts for both; the median over the rounds counts.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from gsvae.config import check
+from gsvae.experiment import build_objective, count_steps, load_data, make_run, make_trainer, peak_memory
+from gsvae.tracking.console import table
+
+SETTINGS = [
+    "data=mnist",
+    "model=base",
+    "model.n_latent=30",
+    "model.n_cat=10",
+    "training.batch_size=100",
+    "tracking.mode=disabled",
+]
+STEPS = 40  # in a block
+
+
+def training_step(overrides: list[str]) -> Callable[[], None]:
+    """One step of training as the loop does it, from drawing the batch to the update."""
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        cfg = compose("config", [*SETTINGS, *overrides])
+    check(cfg)
+    device = torch.device("cpu")
+    data, splits = load_data(cfg, device)
+    objective = build_objective(cfg, data, splits, device)
+    total = count_steps(cfg, splits)
+    run = make_run(cfg, Path(tempfile.mkdtemp()), {}, device, total, None)
+    trainer = make_trainer(cfg, [objective], [run], splits, total)
+
+    def step() -> None:
+        tau_R, beta_R, lr = trainer.schedule()
+        x_RBD, noise_R = trainer.batches.draw(trainer.step)
+        trainer.window.add(trainer.pack.step(x_RBD, noise_R, tau_R, beta_R, lr))
+        trainer.step += 1
+        if trainer.window.full:
+            trainer.window.clear()
+
+    return step
+
+
+def matrix_products(batch: int = 100) -> Callable[[], None]:
+    """The products of the same step: each layer's output, weight gradient and, but for the first, input gradient."""
+    widths = [784, 512, 256, 300, 256, 512, 784]
+    layers = [
+        (torch.randn(batch, n_in), torch.randn(n_out, n_in), torch.randn(batch, n_out))
+        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+    ]
+
+    def step() -> None:
+        for index, (x, weight, grad) in enumerate(layers):
+            torch.mm(x, weight.t())
+            torch.mm(grad.t(), x)
+            if index:
+                torch.mm(grad, weight)
+
+    return step
+
+
+def seconds(step: Callable[[], None]) -> float:
+    """Seconds per step over a block."""
+    begun = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return (time.perf_counter() - begun) / STEPS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("overrides", nargs="*", help="settings of the run, such as sampling=hard")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    variants = {"fp32": [], "fp32 compiled": ["training.compile=true"], "bf16": ["training.precision=bf16"]}
+    steps = {name: training_step([f"data.root={args.data}", *args.overrides, *more]) for name, more in variants.items()}
+    bare = matrix_products()
+    timings: dict[str, list[float]] = {name: [] for name in ("bare", *steps)}
+    for step in (bare, *steps.values()):
+        seconds(step)  # warm up, compile
+    for _ in range(args.rounds):
+        for name, step in {"bare": bare, **steps}.items():
+            timings[name].append(seconds(step))
+    rows = []
+    for name in steps:
+        ratios = [t / b for t, b in zip(timings[name], timings["bare"], strict=True)]
+        rows.append([name, statistics.median(ratios), min(ratios), max(ratios)])
+    print(table("Training step / bare matrix products (fp32)", ["step", "median", "least", "most"], rows))
+    print(f"peak memory {peak_memory():.0f} MiB, {args.threads} threads, {args.rounds} rounds of {STEPS} steps")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Runs small enough to compare to the last bit, alone and packed."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gsvae.data import Images, Splits
+from gsvae.evaluation import Evaluator
+from gsvae.model import MLP
+from gsvae.objective import Objective
+from gsvae.sampling import Sampler
+from gsvae.tau import Constant
+from gsvae.tracking import RunFolder, Tracker
+from gsvae.training.batches import Batches
+from gsvae.training.loop import Plan, Trainer
+from gsvae.training.pack import Pack
+from gsvae.training.run import Run
+from gsvae.training.streams import derive_seed, seeded
+
+CPU = torch.device("cpu")
+BATCH = 10
+TAU = Constant(1.0)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What may differ inside a pack."""
+
+    seed: int
+    tau: Any = TAU
+    lr: float = 1e-3
+    beta: float = 1.0
+    clip: float | None = None
+
+
+def splits(n: int = 105) -> Splits:
+    """Random grey images of 3×4 pixels."""
+    pixels = torch.randint(0, 256, (n + 40, 12), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    images = Images(pixels, torch.zeros(n + 40, dtype=torch.int64))
+    index = torch.arange(n + 40)
+    return Splits(images.take(index[:n]), images.take(index[n : n + 20]), images.take(index[n + 20 :]))
+
+
+def trainer(
+    specs: list[Spec],
+    sampler: type[Sampler],
+    optimizer: type[torch.optim.Optimizer],
+    folder: Path,
+    *,
+    steps: int = 25,
+    dtype: torch.dtype = torch.float64,
+    dynamic: bool = False,
+    prior: str = "uniform",
+    keep_rows: tuple[int, ...] = (0, 0, 0, 0),
+    **optimizer_settings: Any,
+) -> Trainer:
+    """A trainer of these runs as one pack."""
+    data = splits()
+
+    def objective(spec: Spec) -> Objective:
+        def make() -> Objective:
+            model = MLP(image_shape=(1, 3, 4), hidden=[9], n_latent=3, n_cat=4, prior=prior)
+            return Objective(model, sampler())
+
+        return seeded(spec.seed, "init", make).to(dtype)
+
+    objectives = [objective(spec) for spec in specs]
+    runs = [
+        Run.create(
+            CPU,
+            seed=spec.seed,
+            tau=spec.tau,
+            lr=lambda step, lr=spec.lr: lr * 0.99**step,
+            beta=lambda step, beta=spec.beta: beta,
+            clip=spec.clip,
+            tracker=Tracker(RunFolder(folder / str(spec.seed), {}), None),
+            checkpoints=folder / str(spec.seed) / "checkpoints",
+            header={"config": "{}", "run_id": "test", "wandb_id": "test"},
+        )
+        for spec in specs
+    ]
+    pack = Pack(objectives, partial(optimizer, **optimizer_settings), [spec.clip for spec in specs])
+    noise_shape = objectives[0].sampler.noise_shape(BATCH, 3, 4)
+    batches = Batches(data.train.pixels_ND, BATCH, [run.streams for run in runs], noise_shape, dtype, dynamic=dynamic)
+    evaluators = [Evaluator(2, 5, 30, derive_seed(spec.seed, "evaluation"), dynamic) for spec in specs]
+    plan = Plan(steps, log_every=7, evaluate_every=1, images_every=0, checkpoint_seconds=1e9)
+    for run, keep in zip(runs, keep_rows, strict=False):
+        run.tracker.start(keep)
+    return Trainer(pack, runs, data, batches, evaluators, plan)

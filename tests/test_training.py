@@ -1,0 +1,120 @@
+"""The loop: what is logged, what is chosen, how divergence ends a run."""
+
+import json
+
+import pytest
+import torch
+from packing import BATCH, Spec, splits, trainer
+
+from gsvae.data import Splits
+from gsvae.sampling import Hard, Soft
+from gsvae.tau import Linear
+from gsvae.training.divergence import likely_cause
+
+
+def fitted(tmp_path, spec=None, **more):
+    made = trainer([spec or Spec(0)], Hard, torch.optim.Adam, tmp_path, **more)
+    made.fit()
+    return made, rows_of(tmp_path)
+
+
+def rows_of(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "0" / "history.jsonl").read_text().splitlines()]
+
+
+def test_logged_metrics_are_means_over_the_window(tmp_path):
+    seen = []
+    made = trainer([Spec(0, Linear(1.0, 0.5, 25), beta=0.5)], Hard, torch.optim.Adam, tmp_path)
+    step = made.pack.step
+    made.pack.step = lambda *args: seen.append(step(*args)) or seen[-1]
+    made.fit()
+    rows = [row for row in rows_of(tmp_path) if "train/loss" in row]
+    assert [row["step"] for row in rows] == [7, 14, 21, 25]
+    values = torch.stack(seen)[:, :, 0]
+    begin = 0
+    for row in rows:
+        window = values[begin : row["step"]]
+        begin = row["step"]
+        for index, name in enumerate(("loss", "reconstruction", "kl", "grad_norm")):
+            assert row[f"train/{name}"] == pytest.approx(window[:, index].mean().item())
+        assert row["train/loss"] == pytest.approx(row["train/reconstruction"] + 0.5 * row["train/kl"])
+        assert row["train/tau"] == Linear(1.0, 0.5, 25)(row["step"] - 1)
+        assert row["train/lr"] == pytest.approx(1e-3 * 0.99 ** (row["step"] - 1))
+
+
+def test_every_image_is_used_at_most_once_an_epoch_and_the_order_changes(tmp_path):
+    made = trainer([Spec(0), Spec(1)], Soft, torch.optim.Adam, tmp_path)
+    batches = made.batches
+    assert batches.per_epoch == 10  # of 105 images in batches of 10
+    epochs = [torch.cat([batches.draw(e * 10 + i)[0] for i in range(10)], dim=1) for e in range(2)]
+    for epoch in epochs:
+        for run in epoch:
+            assert len({tuple(x.tolist()) for x in run}) == 10 * BATCH
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0][0], epochs[0][1])
+    assert epochs[0].min() >= 0
+    assert epochs[0].max() == 1.0
+
+
+def test_best_weights_are_those_with_the_lowest_validation_score(tmp_path):
+    made, rows = fitted(tmp_path, Spec(0, lr=0.5), steps=64)
+    scores = {row["step"]: row["val/neg_elbo"] for row in rows if "val/neg_elbo" in row}
+    final = made.runs[0].outcome["metrics"]
+    best = min(scores, key=scores.__getitem__)
+    assert final["best/step"] == best
+    assert best < 64, "the best were the last: the test would show nothing"
+    assert final["val/neg_elbo"] == scores[best]
+    assert final["val_last/neg_elbo"] == scores[64]
+    held = torch.load(made.runs[0].checkpoints / "best.pt", weights_only=True)
+    again = made.evaluators[0](made.pack.module_with(held["weights"]).model, made.splits.val, tau=1.0)
+    assert again.neg_elbo == pytest.approx(scores[best])
+    tested = made.evaluators[0](made.pack.module_with(held["weights"]).model, made.splits.test, tau=1.0, iwae=True)
+    assert final["test/neg_elbo"] == pytest.approx(tested.neg_elbo)
+    assert final["test/neg_elbo"] != final["test_last/neg_elbo"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_without_validation_images_nothing_is_chosen_and_test_shows_only_if_asked(asked, tmp_path):
+    made = trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path)
+    data = splits()
+    made.splits = Splits(data.train, None, data.test)
+    made.val_images = data.test if asked else None
+    made.fit()
+    final = made.runs[0].outcome["metrics"]
+    assert ("val/neg_elbo" in final) is asked
+    assert "best/step" not in final
+    assert final["test/neg_elbo"] == final["test_last/neg_elbo"]
+    held = torch.load(made.runs[0].checkpoints / "best.pt", weights_only=True)
+    assert held["step"] == 25
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path):
+    made = trainer([Spec(0, clip=1e-3), Spec(1)], Soft, torch.optim.SGD, tmp_path)
+    x_RBD, noise_R = made.batches.draw(0)
+    ones = torch.ones(2, dtype=torch.float64)
+    metrics = made.pack.step(x_RBD, noise_R, ones, ones, [0.1, 0.1])
+    norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in made.pack.params.values()]).norm(dim=0)
+    assert norms[0] == pytest.approx(1e-3, rel=2e-3)
+    assert norms[1] == pytest.approx(metrics[3, 1].item())
+    assert metrics[3, 0] > 1e-2, "the norm logged is the one before clipping"
+
+
+def test_a_diverging_run_ends_with_its_step_and_a_likely_cause(tmp_path):
+    made, rows = fitted(tmp_path, Spec(0, lr=1e200))
+    status = json.loads((tmp_path / "0" / "status.json").read_text())
+    assert status["state"] == "diverged"
+    assert status["error"].startswith(f"loss not finite at step {status['step']}")
+    assert "optim.lr" in status["error"]
+    assert not (tmp_path / "0" / "checkpoints" / "last.pt").exists(), "a broken state must not be saved"
+    assert rows[-1]["train/loss"] is None, "JSON has no NaN"
+
+
+def test_causes_of_divergence():
+    steady = torch.ones(10, 4)
+    growing = steady.clone()
+    growing[:, 3] = 4.0 ** torch.arange(10)
+    assert "grew" in likely_cause(growing, 9, 1.0, 1e-3, None, bf16=False)
+    assert "τ=0.05" in likely_cause(steady, 5, 0.05, 1e-3, None, bf16=False)
+    assert "fp32" in likely_cause(steady, 5, 1.0, 1e-3, None, bf16=True)
+    assert "set optim.clip" in likely_cause(steady, 5, 1.0, 1e-3, None, bf16=False)
+    assert "set optim.clip" not in likely_cause(steady, 5, 1.0, 1e-3, 1.0, bf16=False)
