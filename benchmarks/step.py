@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gsvae.config import check
+from gsvae.config import check, register
 from gsvae.experiment import build_objective, count_steps, load_data, make_run, make_trainer, peak_memory
 from gsvae.tracking.console import table
 
@@ -36,6 +36,7 @@ STEPS = 40  # in a block
 
 def training_step(overrides: list[str]) -> Callable[[], None]:
     """One step of training as the loop does it, from drawing the batch to the update."""
+    register()
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         cfg = compose("config", [*SETTINGS, *overrides])
     check(cfg)

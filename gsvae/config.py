@@ -1,12 +1,16 @@
 """Typed schemas of every config group, and the checks that end a mistaken run before it starts.
 
-Each YAML file in ``conf/`` names its schema in its defaults list (``/schema/tau@_here_: exponential``), so a typo
+Each YAML file in ``conf/`` names its schema in its defaults list (``/schema.tau.exponential@_here_``), so a typo
 or a wrong type fails in composition; :func:`check` then holds each value against the range beside its field.
 """
 
+# ruff: noqa: RUF009 - setting() returns a field
+
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -15,7 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gsvae.errors import UserError
 
-__all__ = ["Config", "check", "near_miss", "register"]
+__all__ = ["CONF", "SCHEMAS", "Config", "check", "near_miss", "options", "register"]
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def setting(
@@ -26,11 +32,12 @@ def setting(
     most: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] | None = None,
+    length: int | None = None,
 ) -> Any:
-    """A dataclass field with the values it allows."""
-    allowed = {"least": least, "above": above, "most": most, "below": below, "choices": choices}
+    """A dataclass field with the values it allows; of a list, the values of its items."""
+    allowed = {"least": least, "above": above, "most": most, "below": below, "choices": choices, "length": length}
     metadata = {k: v for k, v in allowed.items() if v is not None}
-    if isinstance(default, list):
+    if isinstance(default, tuple):  # of a list
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -52,7 +59,8 @@ class Data:
 class Digits(Data):
     n_val: int = setting(200, least=0)
     n_test: int = setting(297, least=1)
-    epochs: int = setting(100, least=1)
+    binarize: str = setting("threshold", choices=("none", "dynamic", "static", "threshold"))
+    epochs: int = setting(200, least=1)
 
 
 # ------------------------------------------------------------------ model
@@ -69,12 +77,12 @@ class Model:
 
 @dataclass
 class MLP(Model):
-    hidden: list[int] = setting([512, 256], least=1)  # encoder widths; the decoder mirrors them
+    hidden: list[int] = setting((512, 256), least=1)  # encoder widths; the decoder mirrors them
 
 
 @dataclass
 class Conv(Model):
-    channels: list[int] = setting([32, 64], least=1)  # of the stride-2 layers
+    channels: list[int] = setting((32, 64), least=1)  # of the stride-2 layers
     hidden: int = setting(256, least=1)
 
 
@@ -155,7 +163,7 @@ class Optim:
 
 @dataclass
 class Adam(Optim):
-    betas: list[float] = setting([0.9, 0.999], least=0, below=1)
+    betas: list[float] = setting((0.9, 0.999), least=0, below=1, length=2)
     eps: float = setting(1e-8, above=0)
 
 
@@ -240,12 +248,20 @@ SCHEMAS: dict[str, dict[str, type]] = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra, as the group ``schema``."""
+    """Make the schemas known to Hydra as ``schema.GROUP.NAME``: no group, so that completion does not offer them."""
     store = ConfigStore.instance()
-    store.store(name="root", group="schema", node=Config)
+    store.store(name="schema.root", node=Config)
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
-            store.store(name=name, group=f"schema/{group}", node=schema)
+            store.store(name=f"schema.{group}.{name}", node=schema)
+
+
+def options(group: str) -> list[str]:
+    """The options of a config group that come with the project."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+# ------------------------------------------------------------------ checks
 
 
 def check(cfg: DictConfig) -> None:
@@ -255,49 +271,62 @@ def check(cfg: DictConfig) -> None:
         UserError: one line that names the key, the value and what is allowed.
     """
     try:
-        _check_all(cfg)
+        _check_groups(cfg)
+        for key, value, allowed in _typed_values(cfg, ""):
+            _check_value(key, value, allowed)
+        _check_together(cfg)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        given: Any = OmegaConf.to_container(cfg, resolve=False)
+        for name in str(error.full_key).split("."):
+            given = given.get(name) if isinstance(given, dict) else None
+        raise UserError(f"{error.full_key}={given}: {str(error).splitlines()[0]}") from error
 
 
-def _check_all(cfg: DictConfig) -> None:
-    for group in ("data", "model", "tau", "sampling", "optim", "optim.schedule"):
-        if not isinstance(OmegaConf.select(cfg, group), DictConfig):
-            option = group.replace(".", "/")
-            raise UserError(f"{group}={OmegaConf.select(cfg, group)}: is a group of settings; choose with {option}=...")
-    for key, value, allowed in _typed_values(cfg, ""):
-        for item in value if isinstance(value, list) else [value]:
-            _check_value(key, item, allowed)
-    _check_together(cfg)
+def _check_groups(cfg: DictConfig) -> None:
+    for key in ("data", "model", "tau", "sampling", "optim", "optim.schedule"):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, DictConfig):
+            group = key.replace(".", "/")
+            known = options(group)
+            chosen = f"{group}={value}" if value in known else f"{group}=..."
+            given = f"{key} is not set" if value is None else f"{key}={value}: is a group of settings"
+            raise UserError(f"{given}; choose with {chosen}; allowed are {', '.join(known)}")
 
 
 def _typed_values(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Every value with its key and what its schema allows."""
     schema = OmegaConf.get_type(node)
     metadata = {f.name: dict(f.metadata) for f in fields(schema)} if is_dataclass(schema) else {}
-    ours = str(node.get("_target_") or "gsvae").split(".")[0] in ("gsvae", "torch")
-    for name in node:
+    for name in map(str, node):
         key = f"{prefix}{name}"
-        if metadata and ours and name not in metadata:  # +key=value gets past Hydra
-            known = ", ".join(k for k in metadata if k != "_target_")
-            raise UserError(f"{key}={node[name]}: is not a setting here; there are {known}{near_miss(str(name), metadata)}")
+        # +key=value gets past Hydra. What a _target_ takes beyond its schema is for build() to find out.
+        if metadata and "_target_" not in metadata and name not in metadata:
+            hint = near_miss(name, metadata, prefix)
+            raise UserError(f"{key}={node[name]}: is not a setting; there are {', '.join(metadata)}{hint}")
         if OmegaConf.is_missing(node, name):
             raise UserError(f"{key} is not set; give it a value: {key}=...")
         value = node[name]
         if isinstance(value, DictConfig):
             yield from _typed_values(value, f"{key}.")
         else:
-            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            yield key, plain, metadata.get(str(name), {})
+            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            yield key, plain, metadata.get(name, {})
 
 
 def _check_value(key: str, value: Any, allowed: dict[str, Any]) -> None:
+    if isinstance(value, list):
+        if len(value) != allowed.get("length", len(value)):
+            raise UserError(f"{key}={value}: must be a list of {allowed['length']}")
+        for index, item in enumerate(value):
+            _check_value(f"{key}[{index}]", item, allowed)
+        return
     if value is None:
         return
     if "choices" in allowed and value not in allowed["choices"]:
         hint = near_miss(str(value), allowed["choices"])
         raise UserError(f"{key}={value}: allowed are {', '.join(allowed['choices'])}{hint}")
-    if isinstance(value, float) and value != value:
-        raise UserError(f"{key}={value}: must be a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value}: must be a finite number")
     tests = {
         "least": ("at least", lambda bound: value >= bound),
         "above": ("above", lambda bound: value > bound),
@@ -307,16 +336,22 @@ def _check_value(key: str, value: Any, allowed: dict[str, Any]) -> None:
     bounds = {name: bound for name, bound in allowed.items() if name in tests}
     if not all(tests[name][1](bound) for name, bound in bounds.items()):
         words = " and ".join(f"{tests[name][0]} {bound}" for name, bound in bounds.items())
-        raise UserError(f"{key}={value}: must be {words}")
+        raise UserError(f"{key}={_shown(value)}: must be {words}")
 
 
 def _check_together(cfg: DictConfig) -> None:
     tau = cfg.tau
-    if "min" in tau and "init" in tau and tau.min > tau.init:
-        raise UserError(f"tau.min={tau.min}: must be at most tau.init={tau.init}")
+    values = [tau.get("min"), tau.get("init")]
+    if all(isinstance(value, int | float) for value in values) and tau.min > tau.init:
+        raise UserError(f"tau.min={_shown(tau.min)}: must be at most tau.init={_shown(tau.init)}")
 
 
-def near_miss(word: str, known: Any) -> str:
-    """``; did you mean 'x'?`` when something known is close to ``word``, else an empty string."""
+def _shown(value: Any) -> str:
+    """A number as a person types it: 2 for 2.0."""
+    return str(value).removesuffix(".0")
+
+
+def near_miss(word: str, known: Iterable[Any], prefix: str = "") -> str:
+    """``; did you mean x?`` when something known is close to ``word``, else an empty string."""
     close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -23,7 +23,7 @@ from gsvae.resume import Resumed, read_run
 from gsvae.sampling import Sampler
 from gsvae.tracking import RunFolder, Tracker, WandbSettings
 from gsvae.tracking.console import table
-from gsvae.tracking.wandb_sink import choose_mode
+from gsvae.tracking.wandb_service import choose_mode
 from gsvae.training.batches import Batches
 from gsvae.training.interrupt import Interrupted
 from gsvae.training.loop import Plan, Trainer
@@ -75,7 +75,7 @@ def run_experiment(
             log.info("resuming %s at step %d of %d", folder, trainer.step, total_steps)
         trainer.fit()
         if run.outcome["state"] == "finished":
-            report(run, started)
+            report(run, started, artifact=cfg.tracking.artifact)
     except Interrupted as stop:
         run.tracker.close("interrupted", str(stop), step=trainer.step)
         raise
@@ -251,8 +251,8 @@ def make_trainer(
 # ---------------------------------------------------------------- the end
 
 
-def report(run: Run, started: float) -> None:
-    """Write the summary, show the table, end the records."""
+def report(run: Run, started: float, *, artifact: bool) -> None:
+    """Write the summary, show the table, send best.pt if ``artifact``, end the records."""
     outcome, folder = run.outcome, run.tracker.folder
     metrics, codes = outcome["metrics"], outcome["scores"]["test"].codes
     data_protocol = protocol(run)
@@ -267,7 +267,8 @@ def report(run: Run, started: float) -> None:
     )
     epoch = metrics.get("best/epoch", metrics["epoch"])
     scores = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
-    run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
+    if artifact:
+        run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
     log.info("%s", results_table(metrics, data_protocol))
     log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)
     run.tracker.close("finished", step=metrics["step"])

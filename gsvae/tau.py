@@ -38,7 +38,8 @@ class Linear:
     steps: int
 
     def __call__(self, step: int) -> float:
-        return self.init + (self.min - self.init) * min(step / self.steps, 1.0)
+        done = min(step / self.steps, 1.0)
+        return (1.0 - done) * self.init + done * self.min
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,5 @@ class Cosine:
 
     def __call__(self, step: int) -> float:
         done = min(step / self.steps, 1.0)
-        return self.min + (self.init - self.min) * 0.5 * (1.0 + math.cos(math.pi * done))
+        share = 0.5 * (1.0 + math.cos(math.pi * done))
+        return share * self.init + (1.0 - share) * self.min

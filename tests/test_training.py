@@ -100,7 +100,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path):
 
 
 def test_a_diverging_run_ends_with_its_step_and_a_likely_cause(tmp_path):
-    made, rows = fitted(tmp_path, Spec(0, lr=1e200))
+    _, rows = fitted(tmp_path, Spec(0, lr=1e200))
     status = json.loads((tmp_path / "0" / "status.json").read_text())
     assert status["state"] == "diverged"
     assert status["error"].startswith(f"loss not finite at step {status['step']}")

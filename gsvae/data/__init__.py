@@ -5,4 +5,14 @@ from gsvae.data.images import ImageData, Images, Splits, binarize
 from gsvae.data.mnist import KMNIST, MNIST, FashionMNIST
 from gsvae.data.omniglot import Omniglot
 
-__all__ = ["KMNIST", "MNIST", "Digits", "FashionMNIST", "ImageData", "Images", "Omniglot", "Splits", "binarize"]
+__all__ = [
+    "KMNIST",
+    "MNIST",
+    "Digits",
+    "FashionMNIST",
+    "ImageData",
+    "Images",
+    "Omniglot",
+    "Splits",
+    "binarize",
+]

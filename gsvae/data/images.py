@@ -69,12 +69,14 @@ class ImageData:
         raise NotImplementedError
 
     def splits(self) -> Splits:
-        """Load, split and, for the static and threshold protocols, binarise once."""
+        """Load, split and, for the static and threshold protocols, binarise once.
+
+        Raises:
+            UserError: files that are missing or damaged, or ``n_val`` leaving nothing to train on.
+        """
         train, test = self.load()
         if self.n_val >= len(train):
-            raise UserError(
-                f"data.n_val={self.n_val}: must be below the {len(train)} training images there are"
-            )
+            raise UserError(f"data.n_val={self.n_val}: must be below the {len(train)} training images there are")
         if self.binarize in ("static", "threshold"):
             train, test = self._fixed(train, 0), self._fixed(test, 1)
         if self.n_val == 0:

@@ -1,7 +1,9 @@
-"""Bounds on log p(x) with one-hot codes, in nats per image: the discrete −ELBO and the importance-weighted bound.
+"""Bounds on log p(x) with one-hot codes, nats per image: the discrete −ELBO and the importance-weighted bound.
 
 Shapes: B images, S samples, L latents, K categories, D pixels.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -10,14 +12,26 @@ from gsvae.model import CategoricalVAE
 from gsvae.objective import bernoulli_log_likelihood, categorical_kl
 from gsvae.sampling.base import gumbel_from_uniform
 
-__all__ = ["discrete_reconstruction", "iwae_bound", "relaxed_reconstruction", "sample_codes"]
+__all__ = [
+    "discrete_reconstruction",
+    "iwae_bound",
+    "kl_per_latent",
+    "one_hot",
+    "relaxed_reconstruction",
+    "sample_codes",
+]
 
 
 def sample_codes(logits_BLK: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Indices ``(n, B, L)`` of samples of q, by inverting its distribution function."""
-    cdf_BLK = logits_BLK.softmax(-1).cumsum(-1)
+    """Indices ``(n, B, L)`` of samples of q, by inverting its distribution function.
+
+    In float64, because rounding in the sums must not give a code of probability 1e-20 a chance of 1e-8: its weight
+    in the importance-weighted bound would be 1e12 times too large.
+    """
+    dtype = torch.float32 if logits_BLK.device.type == "mps" else torch.float64  # MPS has no float64
+    cdf_BLK = logits_BLK.to(dtype).softmax(-1).cumsum(-1)
     shape = (*logits_BLK.shape[:-1], n)
-    u_BLS = torch.rand(shape, generator=generator, device=logits_BLK.device, dtype=cdf_BLK.dtype)
+    u_BLS = torch.rand(shape, generator=generator, device=logits_BLK.device, dtype=dtype)
     # Scaled by the last entry, which rounding leaves beside 1, u stays below it.
     index_BLS = torch.searchsorted(cdf_BLK, u_BLS * cdf_BLK[..., -1:], right=True)
     return index_BLS.clamp_(max=logits_BLK.shape[-1] - 1).movedim(-1, 0)
@@ -81,7 +95,7 @@ def iwae_bound(
         log_w_SB = log_w_SB + log_probability(model.prior_logits_LK, index_SBL)
         log_w_SB = log_w_SB - log_probability(logits_BLK, index_SBL)
         log_sum_B = torch.logaddexp(log_sum_B, log_w_SB.logsumexp(0))
-    return torch.log(torch.tensor(float(n_samples))).to(log_sum_B) - log_sum_B
+    return math.log(n_samples) - log_sum_B
 
 
 def relaxed_reconstruction(

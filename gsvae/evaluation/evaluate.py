@@ -21,7 +21,17 @@ __all__ = ["Evaluator", "Scores"]
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over a set of images, nats per image, all from one-hot codes but ``relaxed_loss``."""
+    """Means over a set of images, nats per image, all from one-hot codes but ``relaxed_loss``.
+
+    Attributes:
+        neg_elbo: the discrete −ELBO, ``reconstruction + kl``.
+        reconstruction: −log p(x|z) of one-hot z ~ q(z|x).
+        kl: analytic KL(q ‖ p), summed over the latents.
+        relaxed_loss: −log p(x|y) of one Gumbel-Softmax sample y, plus ``kl``: what training with soft samples
+            minimises, and no bound on anything.
+        iwae: the importance-weighted bound, where it was asked for.
+        codes: how the codes are used.
+    """
 
     neg_elbo: float
     reconstruction: float
@@ -89,31 +99,36 @@ class Evaluator:
         ``check`` is called between batches and may raise to stop.
         """
         device = images.pixels_ND.device
-        generator = torch.Generator(device).manual_seed(self.seed)
+        # A stream for each purpose: no score depends on which others are asked for.
+        pixels, codes, relaxing, importance = (
+            torch.Generator(device).manual_seed(self.seed + purpose) for purpose in range(4)
+        )
         dtype = model.prior_logits_LK.dtype
         usage = UsageCounter()
         sums = {"reconstruction": 0.0, "relaxed": 0.0, "iwae": 0.0}
-        for x_BD in self.batches(images, dtype, generator):
+        for x_BD in self.batches(images, dtype, pixels):
             check()
             logits_BLK = model.encode(x_BD)
             usage.add(logits_BLK, kl_per_latent(model, logits_BLK))
-            sampled = discrete_reconstruction(
-                model, x_BD, logits_BLK, self.n_samples, generator, self.max_rows
+            sums["reconstruction"] += total(
+                discrete_reconstruction(model, x_BD, logits_BLK, self.n_samples, codes, self.max_rows)
             )
-            sums["reconstruction"] += sampled.cpu().double().sum().item()
-            relaxed = relaxed_reconstruction(model, x_BD, logits_BLK, tau, generator)
-            sums["relaxed"] += relaxed.cpu().double().sum().item()
+            sums["relaxed"] += total(relaxed_reconstruction(model, x_BD, logits_BLK, tau, relaxing))
             if iwae:
-                bound = iwae_bound(model, x_BD, logits_BLK, self.iwae_samples, generator, self.max_rows)
-                sums["iwae"] += bound.cpu().double().sum().item()
-        codes = usage.result()
-        kl = codes.kl_L.sum().item()
-        reconstruction, relaxed_reconstruction_mean = (sums[k] / len(images) for k in ("reconstruction", "relaxed"))
+                sums["iwae"] += total(iwae_bound(model, x_BD, logits_BLK, self.iwae_samples, importance, self.max_rows))
+        means = {name: value / len(images) for name, value in sums.items()}
+        code_usage = usage.result()
+        kl = code_usage.kl_L.sum().item()
         return Scores(
-            neg_elbo=reconstruction + kl,
-            reconstruction=reconstruction,
+            neg_elbo=means["reconstruction"] + kl,
+            reconstruction=means["reconstruction"],
             kl=kl,
-            relaxed_loss=relaxed_reconstruction_mean + kl,
-            iwae=sums["iwae"] / len(images) if iwae else None,
-            codes=codes,
+            relaxed_loss=means["relaxed"] + kl,
+            iwae=means["iwae"] if iwae else None,
+            codes=code_usage,
         )
+
+
+def total(value_B: Tensor) -> float:
+    """Σ_B in float64 on the host: MPS has no float64."""
+    return value_B.cpu().double().sum().item()

@@ -25,7 +25,10 @@ def means(model: CategoricalVAE, index: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reconstructions(model: CategoricalVAE, images: Images, seed: int, n: int = 16) -> np.ndarray:
-    """The first ``n`` inputs above their one-hot reconstructions, ``(2, n, H, W)``."""
+    """The first ``n`` inputs above the means of p(x|z) for one sampled one-hot z each, ``(2, n, H, W)``.
+
+    Inputs of the dynamic protocol are shown, and encoded, as the grey values they are before binarisation.
+    """
     x_BD = images.pixels_ND[:n].to(model.prior_logits_LK.dtype) / 255
     generator = torch.Generator(x_BD.device).manual_seed(seed)
     index_BL = sample_codes(model.encode(x_BD), 1, generator)[0]
@@ -42,8 +45,10 @@ def prior_samples(model: CategoricalVAE, seed: int, rows: int = 8, columns: int 
 
 
 @torch.no_grad()
-def traversals(model: CategoricalVAE, images: Images, n_latent: int = 10, n_cat: int = 16) -> tuple[np.ndarray, list[int]]:
-    """What each value of a latent does to the first image.
+def traversals(
+    model: CategoricalVAE, images: Images, n_latent: int = 10, n_cat: int = 16
+) -> tuple[np.ndarray, list[int]]:
+    """What each value of a latent does to the first image: means of p(x|z).
 
     Returns:
         ``(rows, columns, H, W)``: a row for each of the ``n_latent`` latents with the largest KL on that image, a

@@ -58,12 +58,11 @@ class CategoricalVAE(nn.Module):
         return pixels_ND.reshape(*leading, self.n_pixels)
 
     def output_bias(self) -> nn.Parameter | None:
-        """The decoder's last bias, one per pixel or one per channel; None where there is none."""
-        for layer in reversed(list(self.decoder.modules())):
-            bias = getattr(layer, "bias", None)
-            if isinstance(bias, nn.Parameter):
-                return bias
-        return None
+        """The bias of the decoder's last layer, one per pixel or one per channel; None where there is none."""
+        layers = [layer for layer in self.decoder.modules() if any(True for _ in layer.parameters(recurse=False))]
+        bias = getattr(layers[-1], "bias", None) if layers else None
+        fits = isinstance(bias, nn.Parameter) and bias.numel() in (self.n_pixels, self.image_shape[0])
+        return bias if fits else None
 
     @torch.no_grad()
     def start_at_mean(self, mean_D: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Multi-layer perceptrons on flat pixels; no hidden layers makes the linear model."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ __all__ = ["MLP"]
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given widths with ReLU between them, and none after the last."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

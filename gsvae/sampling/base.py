@@ -6,7 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Estimate", "LogLikelihood", "Sampler", "gumbel_from_uniform", "one_hot_argmax", "value_zero"]
+__all__ = [
+    "Estimate",
+    "LogLikelihood",
+    "Sampler",
+    "gumbel_from_uniform",
+    "one_hot_argmax",
+    "relaxation",
+    "softmax_jacobian",
+    "value_zero",
+]
 
 LogLikelihood = Callable[[Tensor], Tensor]
 """log p(x|z) in nats, ``(..., B)`` for codes ``(..., B, L, K)``; differentiable in z and in the decoder."""
@@ -37,9 +46,7 @@ class Sampler(nn.Module):
         """Shape of the standard Gumbel noise that :meth:`forward` takes."""
         return (B, L, K)
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         """Return the estimate for logits ``(B, L, K)``, temperature ``()`` and noise of :meth:`noise_shape`."""
         raise NotImplementedError
 

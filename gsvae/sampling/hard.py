@@ -13,9 +13,7 @@ class Hard(Sampler):
     Biased; one decoder call.
     """
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         perturbed = logits_BLK + noise
         relaxed = (perturbed / tau).softmax(-1)
         return relaxation(one_hot_argmax(perturbed.detach()) + value_zero(relaxed), log_likelihood)

@@ -21,9 +21,7 @@ class ReinMax(Sampler):
     Biased; exact for quadratic f at τ = 1. One decoder call. Published runs use τ from 1.1 to 1.5.
     """
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         constant = logits_BLK.detach()
         sample = one_hot_argmax(constant + noise)
         midpoint = 0.5 * ((constant / tau).softmax(-1) + sample)

@@ -20,9 +20,7 @@ class RLOO(Sampler):
     def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
         return (self.n_samples, B, L, K)
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         sample_MBLK = one_hot_argmax((logits_BLK + noise).detach())
         f_MB = -log_likelihood(sample_MBLK)
         cost_MB = f_MB.detach()

@@ -10,7 +10,5 @@ __all__ = ["Soft"]
 class Soft(Sampler):
     """y = softmax((θ + G)/τ), ordinary backpropagation (arXiv 1611.01144, 1611.00712). Biased; one decoder call."""
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         return relaxation(((logits_BLK + noise) / tau).softmax(-1), log_likelihood)

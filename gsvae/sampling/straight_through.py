@@ -13,8 +13,6 @@ class StraightThrough(Sampler):
     One decoder call.
     """
 
-    def forward(
-        self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood
-    ) -> Estimate:
+    def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         sample = one_hot_argmax((logits_BLK + noise).detach())
         return relaxation(sample + value_zero((logits_BLK / tau).softmax(-1)), log_likelihood)

@@ -31,7 +31,7 @@ def sheet_of(images: np.ndarray, gap: int = 2) -> np.ndarray:
 
 
 def draw_traversals(path: Path, images: np.ndarray, latents: list[int], kl_L: np.ndarray) -> None:
-    """Write a labelled grid: row r shows the image ``(rows, columns, H, W)`` under each value of latent ``latents[r]``."""
+    """Write a labelled grid: row r shows an image ``(rows, columns, H, W)`` for each value of ``latents[r]``."""
     from matplotlib.figure import Figure  # half a second, not needed to start training
 
     rows, columns = images.shape[:2]
@@ -48,9 +48,7 @@ def draw_traversals(path: Path, images: np.ndarray, latents: list[int], kl_L: np
     axes.set_yticks(np.arange(rows) + 0.5, [f"{latent} (KL {kl_L[latent]:.2f})" for latent in latents])
     axes.set_xticks(np.arange(columns) + 0.5, [str(k) for k in range(columns)])
     axes.tick_params(length=0)
-    axes.set(
-        xlabel="value", ylabel="latent, with its mean KL in nats", title="one latent changed, the others kept"
-    )
+    axes.set(xlabel="value", ylabel="latent, with its mean KL in nats", title="one latent changed, the others kept")
     axes.spines[:].set_visible(False)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=100))
 
@@ -60,14 +58,10 @@ def draw_codes(path: Path, usage_LK: np.ndarray, kl_L: np.ndarray) -> None:
     from matplotlib.figure import Figure
 
     n_latent, n_cat = usage_LK.shape
-    figure = Figure(
-        figsize=(4.6 + 0.2 * min(n_cat, 64), 1.8 + 0.16 * min(n_latent, 64)), layout="constrained"
-    )
+    figure = Figure(figsize=(4.6 + 0.2 * min(n_cat, 64), 1.8 + 0.16 * min(n_latent, 64)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     largest = max(usage_LK.max(), 2 / n_cat)
-    picture = left.imshow(
-        usage_LK, aspect="auto", cmap="viridis", vmin=0, vmax=largest, interpolation="nearest"
-    )
+    picture = left.imshow(usage_LK, aspect="auto", cmap="viridis", vmin=0, vmax=largest, interpolation="nearest")
     left.set(xlabel="category", ylabel="latent", title="share of each code, mean q(z|x)")
     figure.colorbar(picture, ax=left, location="left", shrink=0.8)
     right.barh(np.arange(n_latent), kl_L, color="tab:blue")

@@ -37,11 +37,10 @@ class RunFolder:
     def history_path(self) -> Path:
         return self.path / "history.jsonl"
 
-    def start(self, keep_rows: int) -> int:
+    def start(self, keep_rows: int) -> None:
         """Begin, or go on after the first ``keep_rows`` rows of the history.
 
-        Rows behind them were written after the checkpoint, and are about to be written again. Returns how many rows
-        there were.
+        Rows behind them were written after the checkpoint, and are about to be written again.
         """
         lines = self.history_path.read_bytes().split(b"\n")[:-1] if self.history_path.exists() else []
         kept = b"".join(line + b"\n" for line in lines[:keep_rows])
@@ -49,7 +48,6 @@ class RunFolder:
         self.rows = min(keep_rows, len(lines))
         self._history = open(self.history_path, "ab")  # noqa: SIM115 - open as long as the run
         self.status("running")
-        return len(lines)
 
     def history(self) -> list[dict[str, Any]]:
         """The rows so far."""

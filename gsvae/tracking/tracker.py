@@ -25,9 +25,9 @@ class Tracker:
 
     def start(self, keep_rows: int = 0) -> None:
         """Begin, or go on after the first ``keep_rows`` rows of the history."""
-        written = self.folder.start(keep_rows)
+        self.folder.start(keep_rows)
         if self._settings is not None:
-            self._wandb = WandbSink(self._settings, self.folder.history, sent=written)
+            self._wandb = WandbSink(self._settings, self.folder.history())
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a row of metrics; it has ``step`` and ``epoch``."""

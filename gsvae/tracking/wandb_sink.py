@@ -6,7 +6,6 @@ file for ``wandb sync``.
 """
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gsvae.errors import UserError
 from gsvae.tracking.run_folder import finite_or_none
+from gsvae.tracking.wandb_service import bury_client, choose_mode, first_line, is_death, reachable
 
-__all__ = ["WandbSettings", "WandbSink", "choose_mode"]
+__all__ = ["WandbSettings", "WandbSink"]
 
 log = logging.getLogger(__name__)
 
@@ -44,49 +43,24 @@ class WandbSettings:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def choose_mode(mode: str) -> str:
-    """Resolve ``tracking.mode``: auto asks WANDB_MODE, then whether there is a login, without prompting.
-
-    Raises:
-        UserError: online is demanded and there is no login.
-    """
-    if mode == "auto" and os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
-        mode = os.environ["WANDB_MODE"]
-    if mode in ("offline", "disabled"):
-        return mode
-    import wandb
-
-    if wandb.login(prompt=False, verify=False):
-        return "online"
-    if mode == "online":
-        raise UserError(
-            "tracking.mode=online: not logged in to W&B; run `wandb login`, set WANDB_API_KEY, "
-            "or use tracking.mode=offline"
-        )
-    return "offline"
-
-
 class WandbSink:
     """One W&B run.
 
     Args:
         settings: what W&B is told.
-        history: returns the run folder's rows, to send those a resumed run's service has not seen.
-        sent: rows that an earlier, offline part of this run has already in its file.
+        past: the run folder's rows so far, to send those of a resumed run which the service has not seen.
     """
 
-    def __init__(
-        self, settings: WandbSettings, history: Callable[[], list[dict[str, Any]]], sent: int = 0
-    ) -> None:
+    def __init__(self, settings: WandbSettings, past: Sequence[Mapping[str, Any]]) -> None:
         self.settings = settings
         self.where = ""
-        self._history = history
-        self._first = sent
+        self._past = past
+        self._first = 0
+        self._warned = False
         self._broken = False
         self._run: Any = None
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-        self._past = history()
         self._thread.start()
 
     # ---------------------------------------------------------------- called by the run
@@ -104,7 +78,7 @@ class WandbSink:
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""
         values = {key: finite_or_none(value) for key, value in values.items()}
-        self._queue.put(lambda: self._run.summary.update(values))
+        self._queue.put(lambda: self._send_summary(values))
 
     def artifact(self, path: Path, aliases: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Send a file as the run's model."""
@@ -130,39 +104,63 @@ class WandbSink:
         try:
             job()
         except Exception as error:
-            self._warn(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            if is_death(error):
+                self._broken = True
+                self._warn(f"its client died ({reason})", "")
+                bury_client()
+            else:
+                self._broken = self._run is None
+                self._warn(reason)
 
-    def _warn(self, reason: str) -> None:
-        if not self._broken:
-            self._broken = True
-            mend = f"; later: wandb sync --include-online {self.where}" if self.where else ""
-            log.warning("W&B: %s. Training goes on, the run folder has everything%s", reason, mend)
+    def _warn(self, reason: str, mend: str | None = None) -> None:
+        """Say once that the service lacks something, and what sends it."""
+        if not self._warned:
+            self._warned = True
+            if mend is None and self.where:
+                mend = f"wandb sync --include-online {self.where}"
+            later = f"; later: {mend}" if mend else ""
+            log.warning("W&B: %s. The run goes on, its folder has everything%s", reason, later)
 
     def _start(self) -> None:
-        import wandb
-
         mode = choose_mode(self.settings.mode)
         if mode == "disabled":
             self._broken = True
             return
-        try:
-            self._run = self._init(mode)
-        except wandb.errors.CommError as error:
-            log.warning("W&B: %s; going on offline", str(error).splitlines()[0])
-            mode = "offline"
-            self._run = self._init(mode)
-        self.where = str(Path(self._run.settings.sync_dir))
-        self._define_metrics()
-        if mode == "offline":
-            log.info("W&B: offline. Look: wandb leet %s   Send: wandb sync %s", self.settings.folder, self.where)
+        if mode == "online":
+            self._start_online()
         else:
-            self._first = self._run.starting_step
-            log.info("W&B: %s", self._run.url)
-            for number, row in enumerate(self._past):
-                self._send(number, row)
-        self._past.clear()
+            self._start_offline(self.settings.id)
+            look = self.settings.folder / "wandb"
+            log.info("W&B: offline. Look: wandb leet %s   Send: wandb sync %s", look, self.where)
+        self._define_metrics()
+        for number, row in enumerate(self._past):
+            self._send(number, row)
 
-    def _init(self, mode: str) -> Any:
+    def _start_online(self) -> None:
+        """Start with the service, or without it if it is not there."""
+        import wandb
+
+        url, run_id = wandb.setup().settings.base_url, self.settings.id
+        if not reachable(url):
+            self._start_offline(run_id)
+            self._warn(f"no answer from {url}; going on offline", f"wandb sync {self.where}")
+            return
+        try:
+            self._run = self._init("online", run_id)
+        except wandb.errors.CommError as error:
+            self._start_offline(f"{run_id}-offline")  # the client holds the first id to be in use
+            self._warn(f"{first_line(error)}; going on offline", f"wandb sync --id {run_id} {self.where}")
+            return
+        self.where = str(self._run.settings.sync_dir)
+        self._first = self._run.starting_step
+        log.info("W&B: %s", self._run.url)
+
+    def _start_offline(self, run_id: str) -> None:
+        self._run = self._init("offline", run_id)
+        self.where = str(self._run.settings.sync_dir)
+
+    def _init(self, mode: str, run_id: str) -> Any:
         import wandb
 
         s = self.settings
@@ -174,7 +172,7 @@ class WandbSink:
             job_type=s.job_type,
             tags=list(s.tags),
             notes=s.notes,
-            id=s.id,
+            id=run_id,
             config=dict(s.config),
             dir=s.folder,
             mode=mode,  # type: ignore[arg-type]
@@ -183,6 +181,7 @@ class WandbSink:
             settings=wandb.Settings(
                 init_timeout=INIT_TIMEOUT,
                 finish_timeout=FINISH_TIMEOUT,
+                finish_timeout_raises=True,
                 console="off",
                 silent=True,
             ),
@@ -208,14 +207,18 @@ class WandbSink:
         from PIL import Image
 
         if number >= self._first:
-            images = {
-                f"images/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in contents.items()
-            }
+            images = {f"images/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in contents.items()}
             self._run.log(images, step=number)
+
+    def _send_summary(self, values: Mapping[str, Any]) -> None:
+        self._run.log({}, commit=True)  # the client holds the last row back, and would put it over these values
+        self._run.summary.update(values)
 
     def _send_artifact(self, path: Path, aliases: list[str], metadata: dict[str, Any]) -> None:
         import wandb
 
+        if not self._run.offline and not reachable(self._run.settings.base_url):
+            raise TimeoutError("no answer from the service")  # log_artifact would find that out in 19 s
         artifact = wandb.Artifact(f"model-{self.settings.id}", type="model", metadata=metadata)
         artifact.add_file(str(path))
         self._run.log_artifact(artifact, aliases=aliases)

@@ -44,7 +44,7 @@ class Pack:
     ) -> None:
         self.size = len(objectives)
         self.module = objectives[0]
-        self._scratch = copy.deepcopy(self.module)
+        self._scratch = copy.deepcopy(self.module).eval()
         first = next(self.module.parameters())
         self.device, self.dtype = first.device, first.dtype
         self.params: dict[str, Tensor]
