@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from gsvae.config import CONF, Config, check, register
 from gsvae.errors import UserError
 from gsvae.explain import explain, is_mistake
-from gsvae.identity import run_id
+from gsvae.identity import run_id, run_name
 from gsvae.overrides import expand
 
 __all__ = ["Checks", "main", "task"]
@@ -53,8 +53,7 @@ def task(cfg: DictConfig) -> float | None:
     alone = hydra.mode == RunMode.RUN
     try:
         check(cfg)
-        choices = {str(group): option for group, option in hydra.runtime.choices.items()}
-        outcome = run_experiment(cfg, folder, choices, list(hydra.overrides.task))
+        outcome = run_experiment(cfg, folder, chosen(hydra), list(hydra.overrides.task))
     except UserError as error:
         if alone:
             put_back(folder, Checks.before)
@@ -79,7 +78,8 @@ def main(hydra_main: Callable[[], None]) -> None:
     if os.getcwd() not in sys.path:  # a user's own modules, for _target_
         sys.path.append(os.getcwd())
     register()
-    OmegaConf.register_new_resolver("run_id", lambda *, _root_: resolved_id(_root_), replace=True)
+    OmegaConf.register_new_resolver("run_id", lambda *, _root_: run_id(own_settings(_root_)), replace=True)
+    OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_, chosen(_root_.hydra)), replace=True)
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then leaves exceptions to us
     try:
@@ -103,10 +103,14 @@ def check_flags(arguments: list[str]) -> None:
         fail("--resolve: only together with --cfg job")
 
 
-def resolved_id(root: DictConfig) -> str:
-    """The run's id, for the name of its folder."""
-    plain = {key: root[key] for key in Config.__dataclass_fields__ if key in root}
-    return run_id(OmegaConf.create(plain))
+def own_settings(root: DictConfig) -> DictConfig:
+    """The config without Hydra's part."""
+    return OmegaConf.create({key: root[key] for key in Config.__dataclass_fields__ if key in root})
+
+
+def chosen(hydra: Any) -> dict[str, str]:
+    """Which option of each group was chosen, for a run's name."""
+    return {str(group): str(option) for group, option in hydra.runtime.choices.items()}
 
 
 def fail(message: str) -> NoReturn:

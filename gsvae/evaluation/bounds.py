@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from gsvae.categories import log_softmax, softmax
 from gsvae.model import CategoricalVAE
 from gsvae.objective import bernoulli_log_likelihood, categorical_kl
 from gsvae.sampling.base import gumbel_from_uniform
@@ -29,7 +30,7 @@ def sample_codes(logits_BLK: Tensor, n: int, generator: torch.Generator) -> Tens
     in the importance-weighted bound would be 1e12 times too large.
     """
     dtype = torch.float32 if logits_BLK.device.type == "mps" else torch.float64  # MPS has no float64
-    cdf_BLK = logits_BLK.to(dtype).softmax(-1).cumsum(-1)
+    cdf_BLK = softmax(logits_BLK.to(dtype)).cumsum(-1).contiguous()
     shape = (*logits_BLK.shape[:-1], n)
     u_BLS = torch.rand(shape, generator=generator, device=logits_BLK.device, dtype=dtype)
     # Scaled by the last entry, which rounding leaves beside 1, u stays below it.
@@ -45,7 +46,7 @@ def one_hot(index: Tensor, n_cat: int, dtype: torch.dtype) -> Tensor:
 
 def log_probability(logits: Tensor, index_SBL: Tensor) -> Tensor:
     """Σ_L log softmax(logits) at the indices, ``(S, B)``, for logits ``(B, L, K)`` or ``(L, K)``."""
-    log_p = logits.log_softmax(-1).expand(*index_SBL.shape, logits.shape[-1])
+    log_p = log_softmax(logits).expand(*index_SBL.shape, logits.shape[-1])
     return log_p.gather(-1, index_SBL.unsqueeze(-1)).squeeze(-1).sum(-1)
 
 
@@ -103,7 +104,7 @@ def relaxed_reconstruction(
 ) -> Tensor:
     """−log p(x|y) with one Gumbel-Softmax sample y at temperature τ, ``(B,)``: not part of any bound."""
     u = torch.rand(logits_BLK.shape, generator=generator, device=x_BD.device, dtype=x_BD.dtype)
-    y_BLK = ((logits_BLK + gumbel_from_uniform(u)) / tau).softmax(-1)
+    y_BLK = softmax((logits_BLK + gumbel_from_uniform(u)) / tau)
     return -bernoulli_log_likelihood(model.decode(y_BLK), x_BD)
 
 

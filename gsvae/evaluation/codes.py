@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gsvae.categories import softmax
+
 __all__ = ["CodeUsage", "UsageCounter"]
 
 ACTIVE_VARIANCE = 0.01  # of π over the images (active units, arXiv 1509.00519, on probabilities)
@@ -39,7 +41,7 @@ class UsageCounter:
 
     def add(self, logits_BLK: Tensor, kl_BL: Tensor) -> None:
         # Sums are taken on the device and added up in float64 on the host: MPS has no float64.
-        pi = logits_BLK.softmax(-1)
+        pi = softmax(logits_BLK)
         batch = {"p": pi.sum(0), "p2": pi.square().sum(0), "kl": kl_BL.sum(0)}
         for name, value in batch.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.cpu().double()

@@ -49,12 +49,12 @@ class CategoricalVAE(nn.Module):
 
     def encode(self, x_BD: Tensor) -> Tensor:
         """Logits ``(B, L, K)`` of q(z|x) for pixels ``(B, D)`` in [0, 1]."""
-        return self.encoder(x_BD).unflatten(-1, (self.n_latent, self.n_cat))
+        return self.encoder(x_BD).unflatten(-1, (self.n_cat, self.n_latent)).transpose(-1, -2)
 
     def decode(self, z: Tensor) -> Tensor:
         """Bernoulli logits ``(..., D)`` of p(x|z) for codes ``(..., L, K)``."""
         leading = z.shape[:-2]
-        pixels_ND = self.decoder(z.reshape(-1, self.n_latent * self.n_cat))
+        pixels_ND = self.decoder(z.transpose(-1, -2).reshape(-1, self.n_cat * self.n_latent))
         return pixels_ND.reshape(*leading, self.n_pixels)
 
     def output_bias(self) -> nn.Parameter | None:

@@ -15,7 +15,7 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given widths with ReLU between them, and none after the last."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        layers += [nn.Linear(n_in, n_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gsvae.categories import softmax
 from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, one_hot_argmax, relaxation, value_zero
 
 __all__ = ["Hard"]
@@ -15,5 +16,5 @@ class Hard(Sampler):
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         perturbed = logits_BLK + noise
-        relaxed = (perturbed / tau).softmax(-1)
+        relaxed = softmax(perturbed / tau)
         return relaxation(one_hot_argmax(perturbed.detach()) + value_zero(relaxed), log_likelihood)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gsvae.categories import softmax
 from gsvae.sampling.base import (
     Estimate,
     LogLikelihood,
@@ -24,7 +25,7 @@ class ReinMax(Sampler):
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         constant = logits_BLK.detach()
         sample = one_hot_argmax(constant + noise)
-        midpoint = 0.5 * ((constant / tau).softmax(-1) + sample)
+        midpoint = 0.5 * (softmax(constant / tau) + sample)
         gradient = 2.0 * softmax_jacobian(midpoint, logits_BLK)
-        gradient = gradient - 0.5 * softmax_jacobian(constant.softmax(-1), logits_BLK)
+        gradient = gradient - 0.5 * softmax_jacobian(softmax(constant), logits_BLK)
         return relaxation(sample + value_zero(gradient), log_likelihood)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gsvae.categories import log_softmax
 from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, one_hot_argmax, value_zero
 
 __all__ = ["RLOO"]
@@ -25,6 +26,6 @@ class RLOO(Sampler):
         f_MB = -log_likelihood(sample_MBLK)
         cost_MB = f_MB.detach()
         advantage_MB = (cost_MB - cost_MB.mean(0)) * (self.n_samples / (self.n_samples - 1))
-        log_q_MB = (sample_MBLK * logits_BLK.log_softmax(-1)).sum((-1, -2))
+        log_q_MB = (sample_MBLK * log_softmax(logits_BLK)).sum((-1, -2))
         surrogate_B = (f_MB + value_zero(advantage_MB * log_q_MB)).mean(0)
         return Estimate(surrogate_B, cost_MB.mean(0))

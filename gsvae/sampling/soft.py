@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gsvae.categories import softmax
 from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, relaxation
 
 __all__ = ["Soft"]
@@ -11,4 +12,4 @@ class Soft(Sampler):
     """y = softmax((θ + G)/τ), ordinary backpropagation (arXiv 1611.01144, 1611.00712). Biased; one decoder call."""
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
-        return relaxation(((logits_BLK + noise) / tau).softmax(-1), log_likelihood)
+        return relaxation(softmax((logits_BLK + noise) / tau), log_likelihood)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gsvae.categories import softmax
 from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, one_hot_argmax, relaxation, value_zero
 
 __all__ = ["StraightThrough"]
@@ -15,4 +16,4 @@ class StraightThrough(Sampler):
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         sample = one_hot_argmax((logits_BLK + noise).detach())
-        return relaxation(sample + value_zero((logits_BLK / tau).softmax(-1)), log_likelihood)
+        return relaxation(sample + value_zero(softmax(logits_BLK / tau)), log_likelihood)

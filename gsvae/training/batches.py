@@ -51,10 +51,11 @@ class Batches:
         x_RBD = self.pixels_ND[chosen_RB].to(self.dtype).div_(255)
         if self.dynamic:
             x_RBD = torch.stack([binarize(x, s.generators["pixels"]) for x, s in zip(x_RBD, self.streams)])
-        u_R = torch.empty(len(self.streams), *self.noise_shape, dtype=self.dtype, device=x_RBD.device)
+        *leading, L, K = self.noise_shape
+        u_R = torch.empty(len(self.streams), *leading, K, L, dtype=self.dtype, device=x_RBD.device)
         for u, s in zip(u_R, self.streams):
             u.uniform_(generator=s.generators["noise"])
-        return x_RBD, gumbel_from_uniform(u_R)
+        return x_RBD, gumbel_from_uniform(u_R).transpose(-1, -2)  # in memory as the logits lie
 
     def _permutations(self) -> Tensor:
         n, device = len(self.pixels_ND), self.pixels_ND.device

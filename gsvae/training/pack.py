@@ -1,6 +1,7 @@
 """R runs trained as one batched computation; a pack of one calls the run's own module directly, at no cost.
 
-Shapes: R runs in the pack, B batch, D pixels. Names of parameters are those of one run's :class:`Objective`.
+Shapes: R runs in the pack, P parameters of a run (padded), B batch, D pixels. Names of parameters are those of one
+run's :class:`Objective`.
 """
 
 import copy
@@ -10,24 +11,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
+from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 
 from gsvae.objective import Objective, Terms
 
 __all__ = ["Pack"]
 
 OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
-TensorTree = dict[str, dict[str, Tensor]]
-SHARED = ("step",)  # optimiser state that is one number for the whole pack
+ELEMENTWISE = (Adam, AdamW, RAdam, SGD, NAdam, RMSprop, Adagrad, Adadelta, Adamax)
+ALIGNMENT = 16  # elements: parameters start at multiples of 64 bytes
 
 
 class Pack:
     """Parameters, optimiser and update of R runs that differ only in their numbers.
 
+    All parameters lie in one matrix ``(R, P)``, a row a run; the modules' parameters are views of it. So the
+    gradient's norm, clipping and an elementwise optimiser's step are one operation each, whatever R and the model.
+
     Args:
         objectives: one per run, of the same shapes; their initial parameters are taken.
-        make_optimizer: torch optimiser class with its settings bound. With R > 1 its update must be elementwise and
-            linear in the learning rate, as those of Adam, AdamW, RAdam and SGD are.
+        make_optimizer: torch optimiser class with its settings bound. One that is not elementwise gets the
+            parameters one by one, and R must be 1.
         clips: largest gradient norm of each run, None for no clipping.
         bf16: run the networks under bfloat16 autocast.
         compiled: compile the forward and backward computation with ``torch.compile``.
@@ -47,20 +52,52 @@ class Pack:
         self._scratch = copy.deepcopy(self.module).eval()
         first = next(self.module.parameters())
         self.device, self.dtype = first.device, first.dtype
-        self.params: dict[str, Tensor]
-        self.buffers: dict[str, Tensor]
-        if self.size == 1:
-            self.params, self.buffers = (
-                dict(self.module.named_parameters()),
-                dict(self.module.named_buffers()),
-            )
-        else:
-            self.params, self.buffers = stack_module_state(list(objectives))
-        self.optimizer = make_optimizer(list(self.params.values()))
-        self.clips = list(clips)
+        self._lay_out(objectives)
+        self.optimizer = make_optimizer([self.params_RP])
+        self.elementwise = isinstance(self.optimizer, ELEMENTWISE)
+        if not self.elementwise:
+            if self.size > 1:
+                raise ValueError(f"{type(self.optimizer).__name__} is not elementwise: its runs cannot be packed")
+            self.optimizer = make_optimizer(list(self.params.values()))
+        self._limit_R = self._limits(clips)
         self.bf16 = bf16
         terms = self._terms_of_one if self.size == 1 else self._terms_of_many
         self._terms: Callable[..., Terms] = torch.compile(terms) if compiled else terms
+
+    def _lay_out(self, objectives: Sequence[Objective]) -> None:
+        """Bring all parameters into one matrix, with a view of it and of the gradients for each name."""
+        own = dict(self.module.named_parameters())
+        starts: dict[str, int] = {}
+        end = 0
+        for name, p in own.items():
+            starts[name] = end
+            end += -(-p.numel() // ALIGNMENT) * ALIGNMENT
+        self.params_RP = torch.zeros(self.size, end, device=self.device, dtype=self.dtype)
+        self.grad_RP = torch.zeros_like(self.params_RP)
+
+        def views(matrix_RP: Tensor) -> dict[str, Tensor]:
+            cut = {name: matrix_RP[:, starts[name] : starts[name] + p.numel()] for name, p in own.items()}
+            return {name: part.view(self.size, *own[name].shape) for name, part in cut.items()}
+
+        self._views, self._grads = views(self.params_RP), views(self.grad_RP)
+        for r, objective in enumerate(objectives):
+            for name, p in objective.named_parameters():
+                self._views[name][r] = p.detach()
+        if self.size == 1:
+            for name, p in own.items():
+                p.data = self._views[name][0]
+            self.params: dict[str, Tensor] = dict(own)
+            self.buffers = dict(self.module.named_buffers())
+        else:
+            self.params = {name: view.detach().requires_grad_() for name, view in self._views.items()}
+            parts = [dict(objective.named_buffers()) for objective in objectives]
+            self.buffers = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _limits(self, clips: Sequence[float | None]) -> Tensor | None:
+        if all(clip is None for clip in clips):
+            return None
+        largest = [float("inf") if clip is None else clip for clip in clips]
+        return torch.tensor(largest, device=self.device, dtype=self.dtype)
 
     # ---------------------------------------------------------------- one step
 
@@ -73,10 +110,9 @@ class Pack:
         Returns:
             ``(4, R)`` loss, reconstruction and KL before the update, in nats per image, and the gradient's norm.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         with self._precision():
             terms = self._terms(x_RBD, noise_R, tau_R, beta_R)
-        terms.loss.sum().backward()
+        self._differentiate(terms.loss.sum())
         norm_R = self._clip()
         self._update(lr)
         return torch.stack((terms.loss.detach(), terms.reconstruction, terms.kl, norm_R))
@@ -94,20 +130,21 @@ class Pack:
 
         return vmap(one)(self.params, self.buffers, x_RBD, noise_R, tau_R, beta_R)
 
+    def _differentiate(self, loss: Tensor) -> None:
+        """Fill ``grad_RP``; a parameter that the loss does not depend on has gradient 0."""
+        found = torch.autograd.grad(loss, list(self.params.values()), allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            parts = [grad.view(part.shape) for grad, part in zip(found, self._grads.values(), strict=True)]
+            torch._foreach_copy_(list(self._grads.values()), parts)
+
     def _clip(self) -> Tensor:
         """Scale each run's gradient down to its largest norm; returns the norms before, ``(R,)``."""
-        grads = [p.grad for p in self.params.values() if p.grad is not None]
         if self.size == 1:
-            norm = torch.nn.utils.get_total_norm(grads)
-            if self.clips[0] is not None:
-                torch.nn.utils.clip_grads_with_norm_(list(self.params.values()), self.clips[0], norm)
-            return norm.unsqueeze(0)
-        norm_R = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads]).norm(dim=0)
-        if any(clip is not None for clip in self.clips):
-            largest = [float("inf") if clip is None else clip for clip in self.clips]
-            limit_R = torch.tensor(largest, device=self.device, dtype=self.dtype)
-            scale_R = (limit_R / (norm_R + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(grads, [per_run(scale_R, g) for g in grads])
+            norm_R = torch.linalg.vector_norm(self.grad_RP).unsqueeze(0)
+        else:
+            norm_R = torch.linalg.vector_norm(self.grad_RP, dim=1)
+        if self._limit_R is not None:
+            self.grad_RP *= (self._limit_R / (norm_R + 1e-6)).clamp(max=1.0).unsqueeze(1)
         return norm_R
 
     def _update(self, lr: Sequence[float]) -> None:
@@ -115,55 +152,55 @@ class Pack:
             self._optimizer_step(lr[0])
             return
         # One optimiser holds all runs, and it knows one lr: step at lr 1, then scale each run's update.
-        params = list(self.params.values())
-        before = [p.detach().clone() for p in params]
+        before_RP = self.params_RP.clone()
         self._optimizer_step(1.0)
         lr_R = torch.tensor(lr, device=self.device, dtype=self.dtype)
-        with torch.no_grad():
-            change = torch._foreach_sub(params, before)
-            torch._foreach_mul_(change, [per_run(lr_R, p) for p in params])
-            torch._foreach_copy_(params, torch._foreach_add(before, change))
+        self.params_RP.sub_(before_RP).mul_(lr_R.unsqueeze(1)).add_(before_RP)
 
     def _optimizer_step(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self.elementwise:
+            self.params_RP.grad = self.grad_RP
+        else:
+            for p, grad in zip(self.params.values(), self._grads.values(), strict=True):
+                p.grad = grad[0]
         self.optimizer.step()
 
     # ---------------------------------------------------------------- one run's part
 
     def weights(self, r: int) -> dict[str, Tensor]:
         """A copy of run ``r``'s parameters and buffers, by name."""
-        return {name: self._part(t, r).detach().clone() for name, t in (self.params | self.buffers).items()}
+        params = {name: view[r].clone() for name, view in self._views.items()}
+        return params | {name: self._part(tensor, r).clone() for name, tensor in self.buffers.items()}
 
     @torch.no_grad()
     def module_with(self, weights: dict[str, Tensor]) -> Objective:
         """One run's module holding ``weights``, for evaluation; the next call changes it, training never does."""
-        for name, tensor in named_tensors(self._scratch).items():
+        for name, tensor in (*self._scratch.named_parameters(), *self._scratch.named_buffers()):
             tensor.copy_(weights[name])
         return self._scratch
 
     def state(self, r: int) -> dict[str, Any]:
         """Run ``r``'s parameters and optimiser state, in the same form whatever the pack's size."""
-        optimizer: TensorTree = {}
-        for name, param in self.params.items():
-            optimizer[name] = {
-                key: (value if key in SHARED else self._part(value, r)).detach().clone()
-                for key, value in self.optimizer.state.get(param, {}).items()
-            }
+        held = self.optimizer.state_dict()["state"]
+        optimizer = {
+            str(index): {key: self._row(value, r).clone() for key, value in values.items()}
+            for index, values in held.items()
+        }
         return {"weights": self.weights(r), "optimizer": optimizer}
 
     @torch.no_grad()
     def load(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on from the runs' states, in the order of the runs; they must stand at the same step."""
-        for name, tensor in (self.params | self.buffers).items():
-            tensor.copy_(self._whole([s["weights"][name] for s in states]))
-        held: dict[int, dict[str, Tensor]] = {}
-        for index, name in enumerate(self.params):
-            parts = [s["optimizer"][name] for s in states]
-            held[index] = {
-                key: parts[0][key].clone() if key in SHARED else self._whole([part[key] for part in parts])
-                for key in parts[0]
-            }
+        for name, view in self._views.items():
+            view.copy_(torch.stack([s["weights"][name] for s in states]))
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self._whole([s["weights"][name] for s in states]))
+        held = {
+            int(index): {key: self._rows([s["optimizer"][index][key] for s in states]) for key in values}
+            for index, values in states[0]["optimizer"].items()
+        }
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": held})
 
     def _part(self, tensor: Tensor, r: int) -> Tensor:
@@ -172,12 +209,10 @@ class Pack:
     def _whole(self, parts: list[Tensor]) -> Tensor:
         return parts[0] if self.size == 1 else torch.stack(parts)
 
+    def _row(self, value: Tensor, r: int) -> Tensor:
+        """Run ``r``'s row of optimiser state ``(R, P)``; what is no matrix, the step, is everyone's."""
+        return value[r] if self.elementwise and value.shape == self.params_RP.shape else value
 
-def per_run(values_R: Tensor, like: Tensor) -> Tensor:
-    """``(R,)`` viewed so that it multiplies a tensor ``(R, ...)`` run by run."""
-    return values_R.view(-1, *[1] * (like.dim() - 1))
-
-
-def named_tensors(module: torch.nn.Module) -> dict[str, Tensor]:
-    """A module's parameters and buffers by name."""
-    return dict(module.named_parameters()) | dict(module.named_buffers())
+    def _rows(self, values: list[Tensor]) -> Tensor:
+        whole = self.elementwise and values[0].shape == self.params_RP.shape[1:]
+        return torch.stack(values) if whole else values[0].clone()
