@@ -3,6 +3,7 @@
 import inspect
 import logging
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -100,6 +101,8 @@ def choose_device(cfg: DictConfig) -> torch.device:
         raise UserError(f"training.precision=tf32: only on device=cuda, this run is on {name}")
     if cfg.training.precision == "fp64" and name == "mps":
         raise UserError("training.precision=fp64: mps has no float64; use device=cpu")
+    if cfg.training.compile and name == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserError("training.compile=true: needs a C++ compiler (g++) on the CPU; install one, or leave it out")
     return torch.device(name)
 
 

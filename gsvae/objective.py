@@ -28,8 +28,8 @@ class BernoulliLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(pixel_logits: Tensor, x_BD: Tensor) -> Tensor:
-        softplus = pixel_logits.abs().neg_().exp_().add_(1.0).log_().add_(pixel_logits.relu())
-        return (x_BD * pixel_logits).sub_(softplus).sum(-1)
+        softplus = pixel_logits.relu() + (1.0 + (-pixel_logits.abs()).exp()).log()
+        return (x_BD * pixel_logits - softplus).sum(-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -1,6 +1,10 @@
 """Where the real data and the stand-in service are, when they are."""
 
+import os
 from pathlib import Path
+
+# Small tensors, and a machine that may be busy: two threads waiting for each other would cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -17,4 +21,4 @@ def mnist_root() -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    torch.set_num_threads(1)  # small tensors, and a machine that may be busy
+    torch.set_num_threads(1)

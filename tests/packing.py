@@ -55,6 +55,7 @@ def trainer(
     dynamic: bool = False,
     prior: str = "uniform",
     keep_rows: tuple[int, ...] = (0, 0, 0, 0),
+    compiled: bool = False,
     **optimizer_settings: Any,
 ) -> Trainer:
     """A trainer of these runs as one pack."""
@@ -82,7 +83,7 @@ def trainer(
         )
         for spec in specs
     ]
-    pack = Pack(objectives, partial(optimizer, **optimizer_settings), [spec.clip for spec in specs])
+    pack = Pack(objectives, partial(optimizer, **optimizer_settings), [spec.clip for spec in specs], compiled=compiled)
     noise_shape = objectives[0].sampler.noise_shape(BATCH, 3, 4)
     batches = Batches(data.train.pixels_ND, BATCH, [run.streams for run in runs], noise_shape, dtype, dynamic=dynamic)
     evaluators = [Evaluator(2, 5, 30, derive_seed(spec.seed, "evaluation"), dynamic) for spec in specs]

@@ -383,7 +383,7 @@ def test_cfg_job_resolve_shows_the_whole_config() -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("tau=", {f"tau={path.stem}" for path in (PROJECT / "conf" / "tau").glob("*.yaml")}),
+        ("tau=", {f"tau={path.stem}" for path in (RUN_PY.parent / "conf" / "tau").glob("*.yaml")}),
         ("sc", set()),
         ("tau=exponential tau.", {"tau._target_=", "tau.every=", "tau.init=", "tau.min=", "tau.rate="}),
         ("optim/schedule=c", {"optim/schedule=constant", "optim/schedule=cosine", "optim/schedule=custom"}),

@@ -1,5 +1,7 @@
 """A run's numbers do not depend on the pack it is trained in."""
 
+import shutil
+
 import pytest
 import torch
 from packing import Spec, trainer
@@ -92,3 +94,16 @@ def test_a_run_s_checkpoint_from_a_pack_goes_on_alone(tmp_path):
     alone.fit()
     for name, value in whole.pack.weights(0).items():
         torch.testing.assert_close(alone.pack.weights(0)[name], value, rtol=0, atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("specs", [FOUR[:1], FOUR[:2]], ids=["alone", "packed"])
+def test_compiled_ends_as_eager(specs, tmp_path):
+    eager = trainer(specs, Hard, torch.optim.Adam, tmp_path / "eager")
+    compiled = trainer(specs, Hard, torch.optim.Adam, tmp_path / "compiled", compiled=True)
+    eager.fit()
+    compiled.fit()
+    for r in range(len(specs)):
+        for name, value in eager.pack.weights(r).items():
+            torch.testing.assert_close(compiled.pack.weights(r)[name], value, rtol=0, atol=1e-8)

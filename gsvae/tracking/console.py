@@ -16,6 +16,7 @@ __all__ = ["StdoutHandler", "TrainingProgress", "table"]
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 2.0
+SECONDS_BETWEEN_MOVES = 0.2
 
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
@@ -60,6 +61,12 @@ class TrainingProgress:
         elif step == self.total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             log.info("step %d of %d (epoch %.1f): %s", step, self.total, step / self.per_epoch, numbers)
+
+    def moved(self, step: int) -> None:
+        """Move the bar between log points; nothing is read from the device, and plain lines wait for the metrics."""
+        if self._bar and time.monotonic() - self._last_line >= SECONDS_BETWEEN_MOVES:
+            self._last_line = time.monotonic()
+            self._bar.update(self._task, completed=step)
 
     def note(self, text: str) -> None:
         """Show what is being done beside the steps."""

@@ -119,6 +119,8 @@ class Trainer:
                 self._log_window()
                 if not any(run.active for run in self.runs):
                     return
+            if self.progress:
+                self.progress.moved(self.step)
             if time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds:
                 self._save()
             self.interrupt.check()

@@ -31,8 +31,8 @@ class Pack:
 
     Args:
         objectives: one per run, of the same shapes; their initial parameters are taken.
-        make_optimizer: torch optimiser class with its settings bound. One that is not elementwise gets the
-            parameters one by one, and R must be 1.
+        make_optimizer: torch optimiser class with its settings bound. One that is not elementwise (and linear in
+            lr) gets the parameters one by one, and R must be 1; a class of the user's says so by ``elementwise``.
         clips: largest gradient norm of each run, None for no clipping.
         bf16: run the networks under bfloat16 autocast.
         compiled: compile the forward and backward computation with ``torch.compile``.
@@ -54,7 +54,7 @@ class Pack:
         self.device, self.dtype = first.device, first.dtype
         self._lay_out(objectives)
         self.optimizer = make_optimizer([self.params_RP])
-        self.elementwise = isinstance(self.optimizer, ELEMENTWISE)
+        self.elementwise = getattr(self.optimizer, "elementwise", isinstance(self.optimizer, ELEMENTWISE))
         if not self.elementwise:
             if self.size > 1:
                 raise ValueError(f"{type(self.optimizer).__name__} is not elementwise: its runs cannot be packed")
