@@ -212,10 +212,12 @@ def test_a_run_killed_and_resumed_ends_with_the_numbers_of_one_never_killed(sign
         assert process.returncode == 128 + signum, output.decode()
         assert state_of(tmp_path) == "interrupted"
         assert f"resume={tmp_path}" in output.decode()
+    started = json.loads((tmp_path / "status.json").read_text())["started"]
     done = resume(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "resuming" in done.stdout
     assert state_of(tmp_path) == "finished"
+    assert json.loads((tmp_path / "status.json").read_text())["started"] == started
     assert summary(tmp_path) == summary(undisturbed)
     assert history(tmp_path) == history(undisturbed)
 

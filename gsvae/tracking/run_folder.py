@@ -47,6 +47,9 @@ class RunFolder:
         write_atomically(self.history_path, lambda file: file.write(kept))
         self.rows = min(keep_rows, len(lines))
         self._history = open(self.history_path, "ab")  # noqa: SIM115 - open as long as the run
+        earlier = self.path / "status.json"
+        if keep_rows and earlier.is_file():  # a resumed run started when it first did
+            self._started = json.loads(earlier.read_text())["started"]
         self.status("running")
 
     def history(self) -> list[dict[str, Any]]:
