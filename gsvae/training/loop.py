@@ -182,7 +182,8 @@ class Trainer:
             run.evaluated = epoch
 
     def _validate(self, r: int, run: Run, epoch: int, *, score: bool, draw: bool) -> None:
-        model = self._model(self.pack.weights(r), r)
+        weights = self.pack.weights(r)
+        model = self._model(weights)
         images = self.val_images or self.splits.train.take(torch.arange(min(1000, len(self.splits.train))))
         scores = self._score(r, run, model, images)
         if score:
@@ -190,7 +191,7 @@ class Trainer:
             run.tracker.log({"step": self.step, "epoch": self._fraction(), **row})
             run.last_metrics |= row
             if self.splits.val is not None:
-                run.consider(epoch, self.step, scores, lambda: self.pack.weights(r))
+                run.consider(epoch, self.step, scores, weights)
         if draw:
             self._draw(run, model, images, scores)
 
@@ -198,7 +199,7 @@ class Trainer:
         tau = run.tau(max(self.step - 1, 0))
         return self.evaluators[r](model, images, tau, iwae=iwae, check=self.interrupt.check)
 
-    def _model(self, weights: dict[str, Tensor], r: int) -> CategoricalVAE:
+    def _model(self, weights: dict[str, Tensor]) -> CategoricalVAE:
         return self.pack.module_with(weights).model
 
     def _draw(self, run: Run, model: CategoricalVAE, images: Images, scores: Scores) -> None:
@@ -209,10 +210,10 @@ class Trainer:
         assert self.progress is not None
         self.progress.note("testing")
         last = self.pack.weights(r)
-        scores = {"test_last": self._score(r, run, self._model(last, r), self.splits.test, iwae=True)}
+        scores = {"test_last": self._score(r, run, self._model(last), self.splits.test, iwae=True)}
         best = run.best if run.best.weights else None
         if best and best.step != self.step:
-            scores["test"] = self._score(r, run, self._model(best.weights, r), self.splits.test, iwae=True)
+            scores["test"] = self._score(r, run, self._model(best.weights), self.splits.test, iwae=True)
         else:
             scores["test"] = scores["test_last"]
         if best is None:
@@ -220,7 +221,7 @@ class Trainer:
         metrics = scores["test"].metrics("test") | scores["test_last"].metrics("test_last")
         metrics |= scores["test"].code_metrics()
         run.tracker.log({"step": self.step, "epoch": self._fraction(), **metrics})
-        self._draw(run, self._model(best.weights if best else last, r), self.splits.test, scores["test"])
+        self._draw(run, self._model(best.weights if best else last), self.splits.test, scores["test"])
         run.outcome = {"state": "finished", "scores": scores, "metrics": self._final_metrics(run, metrics)}
 
     def _final_metrics(self, run: Run, test: dict[str, float]) -> dict[str, Any]:

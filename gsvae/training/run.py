@@ -89,8 +89,8 @@ class Run:
         if best_weights:
             self.best = Best(**progress["best"], weights=best_weights)
 
-    def consider(self, epoch: int, step: int, scores: Scores, weights: Callable[[], dict[str, Tensor]]) -> None:
+    def consider(self, epoch: int, step: int, scores: Scores, weights: dict[str, Tensor]) -> None:
         """Keep the weights if their validation −ELBO is the lowest so far."""
         if scores.neg_elbo < self.best.value:
             metrics = scores.metrics("val")
-            self.best = Best(scores.neg_elbo, epoch, step, weights(), metrics, saved=False)
+            self.best = Best(scores.neg_elbo, epoch, step, weights, metrics, saved=False)
