@@ -17,7 +17,7 @@ from gsvae.build import build
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError
 from gsvae.evaluation import Evaluator
-from gsvae.identity import environment, run_id, run_name
+from gsvae.identity import environment, numeric_settings, run_id, run_name
 from gsvae.model import CategoricalVAE
 from gsvae.objective import Objective
 from gsvae.resume import Resumed, read_run
@@ -177,6 +177,8 @@ def make_run(
         "run_id": identity,
         "wandb_id": wandb_id,
         "overrides": [o for o in overrides if not o.startswith("resume=")],
+        "settings": numeric_settings(cfg),
+        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
         "environment": environment(),
     }
     name = cfg.tracking.name or run_name(cfg, choices)
