@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -14,7 +15,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gsvae.config import CONF, Config, check, register
+from gsvae.claim import BusyError, Claim, ClaimLost
+from gsvae.config import CONF, Config, check, register, without_hydra
 from gsvae.errors import UserError
 from gsvae.explain import explain, is_mistake
 from gsvae.identity import run_id, run_name
@@ -33,41 +35,55 @@ class Checks(Callback):
     before: ClassVar[dict[str, bytes]] = {}  # of the run folder, what Hydra is about to write over
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        plain = config.copy()
-        OmegaConf.set_struct(plain, False)
-        plain.pop("hydra", None)
         try:
-            check(plain)
+            check(without_hydra(config))
+            refuse_sweep_settings(config.hydra.overrides.task)
         except UserError as error:
             fail(str(error))  # Hydra turns exceptions of callbacks into warnings, but lets exits through
         Checks.before = hydra_record(Path(config.hydra.run.dir))
 
 
 def task(cfg: DictConfig) -> float | None:
-    """What Hydra calls for each job: run it, return ``val/neg_elbo`` (None without validation)."""
+    """What Hydra calls for each job: run it, return ``val/neg_elbo`` (NaN if it did not come so far)."""
+    see_working_folder()
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    if hydra.mode == RunMode.RUN:
+        return run_alone(cfg, folder, chosen(hydra), list(hydra.overrides.task))
+    from gsvae.sweep.job import run_job
+
+    check(cfg)
+    return run_job(cfg, folder, chosen(hydra), list(hydra.overrides.task))
+
+
+def run_alone(cfg: DictConfig, folder: Path, choices: dict[str, str], overrides: list[str]) -> float | None:
+    """A run of its own: its end is the process's."""
     from gsvae.experiment import run_experiment
     from gsvae.training.interrupt import Interrupted
 
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    alone = hydra.mode == RunMode.RUN
     try:
         check(cfg)
-        outcome = run_experiment(cfg, folder, chosen(hydra), list(hydra.overrides.task))
-    except UserError as error:
-        if alone:
-            put_back(folder, Checks.before)
-            fail(str(error))
-        raise
+        with Claim(folder) as claim:
+            outcome = run_experiment(cfg, folder, choices, overrides, claim.check)
+    except (UserError, BusyError) as error:
+        put_back(folder, Checks.before)
+        fail(f"{folder}: {error}" if isinstance(error, BusyError) else str(error))
     except Interrupted as stop:
         log.warning("%s. Go on with: python run.py resume=%s", stop, folder)
         sys.exit(SIGNALLED + stop.signum)
+    except ClaimLost as lost:
+        fail(str(lost))
     if outcome["state"] == "diverged":
         log.error("diverged: %s", outcome["error"])
-        if alone:
-            sys.exit(DIVERGED)
-        return float("nan")
+        sys.exit(DIVERGED)
     return outcome["metrics"].get("val/neg_elbo")
+
+
+def refuse_sweep_settings(overrides: list[str]) -> None:
+    """Raise a UserError for settings that do nothing without a sweep."""
+    for override in overrides:
+        if override.startswith("sweep."):
+            raise UserError(f"{override}: only in a sweep: python run.py -m ...")
 
 
 def main(hydra_main: Callable[[], None]) -> None:
@@ -75,11 +91,8 @@ def main(hydra_main: Callable[[], None]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra lists every group first, for a second, and shows none of it
         print(OmegaConf.load(CONF / "hydra" / "help" / "gsvae.yaml").template, end="")
         return
-    if os.getcwd() not in sys.path:  # a user's own modules, for _target_
-        sys.path.append(os.getcwd())
+    see_working_folder()
     register()
-    OmegaConf.register_new_resolver("run_id", lambda *, _root_: run_id(own_settings(_root_)), replace=True)
-    OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_, chosen(_root_.hydra)), replace=True)
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then leaves exceptions to us
     try:
@@ -101,6 +114,12 @@ def check_flags(arguments: list[str]) -> None:
     flags = parser.parse_args(arguments)
     if flags.resolve and not flags.cfg:
         fail("--resolve: only together with --cfg job")
+
+
+def see_working_folder() -> None:
+    """Let ``_target_`` name the user's own modules, in workers as well."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def own_settings(root: DictConfig) -> DictConfig:
@@ -146,3 +165,11 @@ def put_back(folder: Path, before: dict[str, bytes]) -> None:
         folder.parent.rmdir()  # the day's, where this was its only run
     except OSError:
         pass  # there was something in it
+
+
+# ---------------------------------------------------------------- also in the processes that launchers start
+
+OmegaConf.register_new_resolver("run_id", lambda *, _root_: run_id(own_settings(_root_)), replace=True)
+OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_, chosen(_root_.hydra)), replace=True)
+# Hydra's launchers bring schemas called as our YAML files are. They are meant to be matched.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")

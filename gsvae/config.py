@@ -8,6 +8,7 @@ or a wrong type fails in composition; :func:`check` then holds each value agains
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gsvae.errors import UserError
 
-__all__ = ["CONF", "SCHEMAS", "Config", "check", "near_miss", "options", "register"]
+__all__ = ["CONF", "SCHEMAS", "Config", "check", "near_miss", "options", "register", "without_hydra"]
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -214,6 +215,15 @@ class Tracking:
 
 
 @dataclass
+class Sweep:
+    name: str | None = None  # of the sweep and its folder; given again, the sweep goes on
+    study: str | None = None  # what varies, from sweeps/NAME.yaml
+    zip: list[str] = field(default_factory=list)  # keys whose values go together, instead of all with all
+    retry_failed: bool = False
+    fail_fast: bool = False  # the first failure stops the sweep
+
+
+@dataclass
 class Config:
     data: Any = MISSING
     model: Any = MISSING
@@ -223,8 +233,9 @@ class Config:
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
     tracking: Tracking = field(default_factory=Tracking)
+    sweep: Sweep = field(default_factory=Sweep)
     seed: int = setting(0, least=0)
-    device: str = setting("auto", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = setting("auto", choices=("auto", "cpu", "cuda", "cuda:N", "mps"))
     resume: str | None = None  # a run folder, or a checkpoint in one
     allow_targets: list[str] = field(default_factory=list)  # modules trusted in _target_
 
@@ -254,6 +265,14 @@ def register() -> None:
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
             store.store(name=f"schema.{group}.{name}", node=schema)
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """A composed config without Hydra's part, its schemas kept."""
+    plain = cfg.copy()
+    OmegaConf.set_struct(plain, False)
+    plain.pop("hydra", None)
+    return plain
 
 
 def options(group: str) -> list[str]:
@@ -322,6 +341,8 @@ def _check_value(key: str, value: Any, allowed: dict[str, Any]) -> None:
         return
     if value is None:
         return
+    if key == "device":
+        value = re.sub(r"^cuda:\d+$", "cuda:N", value)
     if "choices" in allowed and value not in allowed["choices"]:
         hint = near_miss(str(value), allowed["choices"])
         raise UserError(f"{key}={value}: allowed are {', '.join(allowed['choices'])}{hint}")

@@ -5,7 +5,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.build import build
+from gsvae.claim import ClaimLost
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError
 from gsvae.evaluation import Evaluator
@@ -22,7 +23,7 @@ from gsvae.model import CategoricalVAE
 from gsvae.objective import Objective
 from gsvae.resume import Resumed, read_run
 from gsvae.sampling import Sampler
-from gsvae.tracking import RunFolder, Tracker, WandbSettings
+from gsvae.tracking import RunFolder, Tracker, WandbSettings, read_status
 from gsvae.tracking.console import table
 from gsvae.tracking.wandb_service import choose_mode
 from gsvae.training.batches import Batches
@@ -33,13 +34,17 @@ from gsvae.training.run import Run
 from gsvae.training.schedules import Warmup
 from gsvae.training.streams import derive_seed, seeded
 
-__all__ = ["run_experiment"]
+__all__ = ["record_failure", "run_experiment"]
 
 log = logging.getLogger(__name__)
 
 
 def run_experiment(
-    cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: Sequence[str] = ()
+    cfg: DictConfig,
+    folder: Path,
+    choices: dict[str, Any],
+    overrides: Sequence[str] = (),
+    watch: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate the run that ``cfg`` describes, in ``folder``.
 
@@ -48,13 +53,15 @@ def run_experiment(
         folder: the run folder.
         choices: which option of each config group was chosen, for the run's name.
         overrides: the command line's settings, recorded for ``resume=``.
+        watch: called at every step; what it raises ends the run.
 
     Returns:
         The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.
 
     Raises:
         UserError: settings or files that cannot work, found before training.
-        Interrupted: by SIGINT or SIGTERM, after a checkpoint.
+        Interrupted: by SIGINT or SIGTERM, or by ``watch``; after a checkpoint.
+        ClaimLost: by ``watch``; nothing more is written.
     """
     started = time.monotonic()
     device = choose_device(cfg)
@@ -68,7 +75,7 @@ def run_experiment(
     if cfg.tracking.mode == "online":
         choose_mode("online")  # refuses where there is no login
     run = make_run(cfg, folder, choices, device, total_steps, resumed, overrides)
-    trainer = make_trainer(cfg, [objective], [run], splits, total_steps)
+    trainer = make_trainer(cfg, [objective], [run], splits, total_steps, watch)
     run.tracker.start(resumed.state["history_rows"] if resumed else 0)
     try:
         if resumed:
@@ -80,11 +87,30 @@ def run_experiment(
     except Interrupted as stop:
         run.tracker.close("interrupted", str(stop), step=trainer.step)
         raise
+    except ClaimLost:
+        run.tracker.abandon()
+        raise
     except BaseException as error:
         log.error("run failed", exc_info=error)
-        run.tracker.close("failed", f"{type(error).__name__}: {error}", step=trainer.step)
+        run.tracker.close("failed", in_words(error), step=trainer.step)
         raise
     return run.outcome
+
+
+def record_failure(
+    cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: Sequence[str], error: BaseException
+) -> None:
+    """Put on record why a run failed, if it did not get so far as to do that itself."""
+    message = in_words(error)
+    known = read_status(folder)
+    if (known.get("state"), known.get("error")) != ("failed", message):
+        log.error("run failed", exc_info=error)
+        RunFolder(folder, describe(cfg, choices, overrides, known.get("wandb_id"))).status("failed", message)
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line; what a user can mend says it all itself."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 # ---------------------------------------------------------------- parts
@@ -93,17 +119,19 @@ def run_experiment(
 def choose_device(cfg: DictConfig) -> torch.device:
     """The device of the run; auto takes CUDA, then MPS, then the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    name = next(name for name, is_there in there.items() if is_there) if cfg.device == "auto" else cfg.device
-    if not there[name]:
+    there |= {f"cuda:{index}": True for index in range(torch.cuda.device_count())}
+    device = next(name for name, is_there in there.items() if is_there) if cfg.device == "auto" else cfg.device
+    if not there.get(device):
         available = ", ".join(name for name, is_there in there.items() if is_there)
-        raise UserError(f"device={name}: this machine has {available}")
+        raise UserError(f"device={device}: this machine has {available}")
+    name = torch.device(device).type
     if cfg.training.precision == "tf32" and name != "cuda":
         raise UserError(f"training.precision=tf32: only on device=cuda, this run is on {name}")
     if cfg.training.precision == "fp64" and name == "mps":
         raise UserError("training.precision=fp64: mps has no float64; use device=cpu")
     if cfg.training.compile and name == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserError("training.compile=true: needs a C++ compiler (g++) on the CPU; install one, or leave it out")
-    return torch.device(name)
+    return torch.device(device)
 
 
 def load_data(cfg: DictConfig, device: torch.device) -> tuple[ImageData, Splits]:
@@ -170,18 +198,11 @@ def make_run(
     decay = schedule(cfg, cfg.optim.schedule, "optim.schedule", total_steps)
     warmup = Warmup(cfg.training.beta_warmup)
     identity = run_id(cfg)
-    wandb_id = resumed.state["wandb_id"] if resumed else f"{identity}-{secrets.token_hex(3)}"
+    wandb_id = resumed.state["wandb_id"] if resumed else wandb_id_for(folder, identity)
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    about = {
-        "run_id": identity,
-        "wandb_id": wandb_id,
-        "overrides": [o for o in overrides if not o.startswith("resume=")],
-        "settings": numeric_settings(cfg),
-        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
-        "environment": environment(),
-    }
-    name = cfg.tracking.name or run_name(cfg, choices)
+    about = describe(cfg, choices, overrides, wandb_id)
+    name = about["name"]
     t = cfg.tracking
     wandb = WandbSettings(
         mode=t.mode,
@@ -203,10 +224,35 @@ def make_run(
         lr=lambda step: base_lr * decay(step),
         beta=lambda step: beta * warmup(step),
         clip=cfg.optim.get("clip"),
-        tracker=Tracker(RunFolder(folder, {"name": name, **about}), None if t.mode == "disabled" else wandb),
+        tracker=Tracker(RunFolder(folder, about), None if t.mode == "disabled" else wandb),
         checkpoints=folder / "checkpoints",
         header={"config": OmegaConf.to_yaml(cfg, resolve=True), "run_id": identity, "wandb_id": wandb_id},
     )
+
+
+def describe(
+    cfg: DictConfig, choices: dict[str, Any], overrides: Sequence[str], wandb_id: str | None
+) -> dict[str, Any]:
+    """What ``status.json`` says of a run whatever becomes of it."""
+    return {
+        "name": cfg.tracking.name or run_name(cfg, choices),
+        "run_id": run_id(cfg),
+        "wandb_id": wandb_id,
+        "overrides": [o for o in overrides if not o.startswith(("resume=", "sweep."))],
+        "settings": numeric_settings(cfg),
+        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "environment": environment(),
+    }
+
+
+def wandb_id_for(folder: Path, identity: str) -> str:
+    """The run's id and some more, for W&B never takes an id twice.
+
+    A run killed before its first checkpoint begins anew, and goes on in the W&B run it has.
+    """
+    known = read_status(folder)
+    goes_on = known.get("run_id") == identity and known.get("state") in ("running", "interrupted", "failed")
+    return (goes_on and known.get("wandb_id")) or f"{identity}-{secrets.token_hex(3)}"
 
 
 def make_optimizer(cfg: DictConfig, device: torch.device) -> Any:
@@ -218,7 +264,12 @@ def make_optimizer(cfg: DictConfig, device: torch.device) -> Any:
 
 
 def make_trainer(
-    cfg: DictConfig, objectives: Sequence[Objective], runs: Sequence[Run], splits: Splits, total_steps: int
+    cfg: DictConfig,
+    objectives: Sequence[Objective],
+    runs: Sequence[Run],
+    splits: Splits,
+    total_steps: int,
+    watch: Callable[[], None] | None = None,
 ) -> Trainer:
     """The pack of these runs and the loop around it; ``cfg`` is any one's, for what they have in common."""
     t, e = cfg.training, cfg.evaluation
@@ -250,7 +301,7 @@ def make_trainer(
         checkpoint_seconds=t.checkpoint_seconds,
         val_on_test=e.val_on_test,
     )
-    return Trainer(pack, runs, splits, batches, evaluators, plan)
+    return Trainer(pack, runs, splits, batches, evaluators, plan, watch)
 
 
 # ---------------------------------------------------------------- the end

@@ -26,10 +26,10 @@ LISTS = {int: "integers, such as [64,32]", float: "numbers, such as [0.9,0.99]",
 NAMES = {"Integer": int, "Float": float, "Boolean": bool, "String": str}
 
 
-def is_mistake(error: Exception, task: Callable[..., Any]) -> bool:
+def is_mistake(error: Exception, task: Callable[..., Any] | None = None) -> bool:
     """Whether Hydra refused the command line; anything raised inside the task is a fault of ours."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if task.__code__ in codes:
+    if task is not None and task.__code__ in codes:
         return False
     raised_in = Path(codes[-1].co_filename)
     theirs = any(raised_in.is_relative_to(Path(str(module.__file__)).parent) for module in (hydra, omegaconf))

@@ -16,6 +16,7 @@ __all__ = ["environment", "flat", "numeric_settings", "run_id", "run_name"]
 # Settings that change where a run happens, how it is watched or when it is saved, but not its numbers.
 NOT_NUMBERS = (
     "tracking",
+    "sweep",
     "resume",
     "device",
     "allow_targets",

@@ -78,11 +78,13 @@ class TrainingProgress:
             self._bar.stop()
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> str:
-    """A table as plain text; the first column is left-aligned, the others hold numbers, None shows as –."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "", *, words: bool = False
+) -> str:
+    """A table as plain text; the first column is left-aligned, the others are numbers or ``words``; None shows as –."""
     drawn = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index else "left", no_wrap=True)
+        drawn.add_column(column, justify="right" if index and not words else "left", no_wrap=not words)
     for row in rows:
         drawn.add_row(*(cell(value) for value in row))
     out = io.StringIO()

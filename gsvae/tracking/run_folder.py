@@ -11,7 +11,7 @@ from typing import Any
 
 from gsvae.files import write_atomically, write_json
 
-__all__ = ["RunFolder", "finite_or_none"]
+__all__ = ["RunFolder", "finite_or_none", "read_status"]
 
 
 class RunFolder:
@@ -76,7 +76,7 @@ class RunFolder:
         write_json(self.path / "summary.json", {key: finite_or_none(value) for key, value in values.items()})
 
     def status(self, state: str, error: str | None = None, **more: Any) -> None:
-        """Write ``status.json``: ``state`` is running, finished, failed, interrupted or diverged."""
+        """Write ``status.json``: ``state`` is running, finished, failed, interrupted, diverged or pruned."""
         times = {"started": self._started, "updated": now()}
         if state != "running":
             times["ended"] = times["updated"]
@@ -85,6 +85,15 @@ class RunFolder:
     def close(self) -> None:
         self.sync()
         self._history.close()
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """A run folder's ``status.json``; empty before the run was begun."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def now() -> str:

@@ -61,6 +61,12 @@ class Tracker:
         if self._wandb:
             self._wandb.close(0 if state == "finished" else 1)
 
+    def abandon(self) -> None:
+        """Stop writing; the run is another process's now, and so is its status."""
+        self.folder.close()
+        if self._wandb:
+            self._wandb.close(1)
+
     @property
     def wandb_where(self) -> str:
         """The folder W&B keeps this run in, for ``wandb sync``; empty without W&B."""

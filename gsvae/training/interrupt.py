@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,8 +12,8 @@ __all__ = ["Interrupt", "Interrupted"]
 class Interrupted(BaseException):
     """The run was asked to stop; not an Exception, so that nothing which contains failures swallows it."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+    def __init__(self, signum: int, reason: str | None = None) -> None:
+        super().__init__(reason or f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
 
 
@@ -20,10 +21,14 @@ class Interrupt:
     """While entered, the first SIGINT or SIGTERM sets a flag; the second one acts as it always did.
 
     Outside the main thread (some launchers) signals cannot be caught, and nothing is installed.
+
+    Args:
+        also: called by every check, to raise for reasons of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, also: Callable[[], None] | None = None) -> None:
         self.signum: int | None = None
+        self._also = also
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -41,6 +46,8 @@ class Interrupt:
         """Raise :class:`Interrupted` if a signal has come."""
         if self.signum is not None:
             raise Interrupted(self.signum)
+        if self._also is not None:
+            self._also()
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum

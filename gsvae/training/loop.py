@@ -1,7 +1,7 @@
 """The one training loop: a pack of R ≥ 1 runs, step by step, with evaluation, checkpoints and interrupts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Trainer:
         splits: the images, on the training device.
         batches: where batches and noise come from.
         evaluators: one per run.
+        watch: called at every step; what it raises ends training.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class Trainer:
         batches: Batches,
         evaluators: Sequence[Evaluator],
         plan: Plan,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         self.pack, self.runs, self.splits, self.batches = pack, runs, splits, batches
         self.evaluators, self.plan = evaluators, plan
         self.window = Window(plan.log_every, pack.size, pack.device, pack.dtype)
         self.step = 0
         self.val_images = splits.val or (splits.test if plan.val_on_test else None)
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(watch)
         self.progress: TrainingProgress | None = None
         self._scalars: tuple[Tensor, list[list[float]]] | None = None
         self._busy = 0.0  # seconds spent in this window's steps

@@ -1,0 +1,59 @@
+"""How many runs go on at a time, and what of the machine each of them gets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsvae.sweep.plan import Job
+
+__all__ = ["count_workers", "shares"]
+
+
+def count_workers(launcher: Mapping[str, Any]) -> int | None:
+    """Runs at a time on this machine, from the settings of Hydra's launcher; None where others decide."""
+    kind = str(launcher["_target_"]).rpartition(".")[2]
+    if kind == "BasicLauncher":
+        return 1
+    if kind == "JoblibLauncher":
+        from joblib import effective_n_jobs
+
+        return int(effective_n_jobs(launcher["n_jobs"]))
+    return None
+
+
+def shares(jobs: Sequence[Job], launcher: Mapping[str, Any]) -> list[list[str]]:
+    """Overrides that give each job its part of the machine, where the user left that open.
+
+    Processes which share cores slow each other down many times over unless they share out the threads; GPUs are
+    dealt one after another.
+    """
+    workers = count_workers(launcher)
+    threads = launcher.get("cpus_per_task")
+    if workers is not None and workers > 1:
+        threads = max(1, cores() // workers)
+    gpus = count_gpus() if workers is not None and workers > 1 else 0
+    given: list[list[str]] = []
+    for number, job in enumerate(jobs):
+        share = []
+        if threads and job.threads is None:
+            share.append(f"training.threads={threads}")
+        if gpus > 1 and job.device in ("auto", "cuda"):
+            share.append(f"device=cuda:{number % gpus}")
+        given.append(share)
+    return given
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def count_gpus() -> int:
+    """CUDA devices that torch will see; asks torch only where there is a driver, for importing it takes seconds."""
+    if not any(Path(driver).exists() for driver in ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
