@@ -89,7 +89,7 @@ class Driver:
         todo = [job for job in jobs if self._wanted(job)]
         self._announce(jobs, todo)
         with self.signals, Watcher(self.folder, self.words, todo, bar=self.workers != 1):
-            batches = [todo] if todo else []
+            batches = self._batches(todo)
             while batches and not self.stopping:
                 batches = [*self._launch(batches[0]), *batches[1:]]
 
@@ -106,6 +106,12 @@ class Driver:
     def _wanted(self, job: Job) -> bool:
         state = self.folder.status(job.folder).get("state")
         return state not in ENDED and (state != "failed" or self.config.sweep.retry_failed)
+
+    def _batches(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """All at once, except where the launcher starts as many processes as it is given jobs."""
+        starts_all = str(self.config.hydra.launcher._target_).endswith("LocalLauncher")
+        size = (self.workers or 1) if starts_all else max(1, len(jobs))
+        return [list(jobs[at : at + size]) for at in range(0, len(jobs), size)]
 
     def _launch(self, batch: Sequence[Job]) -> list[list[Job]]:
         """Launch jobs and return those to launch again, in batches."""

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from gsvae.claim import BusyError, Claim, ClaimLost
 from gsvae.errors import UserError
 from gsvae.sweep.folder import ENDED, SweepFolder
+from gsvae.sweep.requeue import hand_back, is_submitits
 from gsvae.sweep.token import VARIABLE, in_its_process
 from gsvae.tracking.run_folder import read_status
 
@@ -45,6 +46,8 @@ def run_job(cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: S
         except ClaimLost as lost:
             log.warning("%s; leaving it", lost)
         job.compare()
+    if job.told_to_end and is_submitits():
+        hand_back(job.told_to_end)
     return job.score()
 
 
@@ -58,6 +61,7 @@ class SweepJob:
     overrides: Sequence[str]
     sweep: SweepFolder
     token: str  # of the process that launched it; empty where it was not gsvae's sweeper
+    told_to_end: int | None = None  # by which signal
 
     def do(self, claim: Claim) -> None:
         """What is left to do, seen once the run is ours."""
@@ -78,9 +82,10 @@ class SweepJob:
                 log.error("diverged: %s", outcome["error"])
         except Interrupted as stop:
             log.warning("%s", stop)
-            if self.token and in_its_process(self.token):  # a signal to this process is for the whole sweep
+            self.told_to_end = stop.signum if stop.by_signal else None
+            if self.told_to_end and in_its_process(self.token):  # a signal to this process is for the whole sweep
                 self.sweep.stop(self.token, str(stop))
-            elif not self.token:
+            if not self.token:
                 raise
         except Exception as error:
             self.failed(error)
@@ -93,6 +98,8 @@ class SweepJob:
         """Go on from the run's checkpoint if it has a sound one; else clear what an earlier attempt left."""
         from gsvae.training.checkpoint import read_last
 
+        for torn in self.folder.rglob(".*.tmp"):  # a write that its process did not live to end
+            torn.unlink()
         checkpoints = self.folder / "checkpoints"
         if any(checkpoints.glob("*.pt")):
             try:

@@ -18,6 +18,8 @@ def count_workers(launcher: Mapping[str, Any]) -> int | None:
         from joblib import effective_n_jobs
 
         return int(effective_n_jobs(launcher["n_jobs"]))
+    if kind == "LocalLauncher":
+        return max(1, cores() // (launcher.get("cpus_per_task") or 1))
     return None
 
 

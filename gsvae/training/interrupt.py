@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a flag that long work looks at between its steps."""
+"""SIGINT, SIGTERM and a cluster's SIGUSR2 as a flag that long work looks at between its steps."""
 
 import signal
 import threading
@@ -15,6 +15,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, reason: str | None = None) -> None:
         super().__init__(reason or f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
+        self.by_signal = reason is None
 
 
 class Interrupt:
@@ -33,7 +34,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in self._signals():
                 self._before[signum] = signal.signal(signum, self._received)
         return self
 
@@ -48,6 +49,11 @@ class Interrupt:
             raise Interrupted(self.signum)
         if self._also is not None:
             self._also()
+
+    def _signals(self) -> list[int]:
+        """SIGUSR2 too where something waits for it: it is how submitit hears of a time limit."""
+        taken = hasattr(signal, "SIGUSR2") and callable(signal.getsignal(signal.SIGUSR2))
+        return [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR2] if taken else [])]
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
