@@ -5,7 +5,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def run_experiment(
     choices: dict[str, Any],
     overrides: Sequence[str] = (),
     watch: Callable[[], None] | None = None,
+    give_up: Callable[[int, Mapping[str, float]], bool] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate the run that ``cfg`` describes, in ``folder``.
 
@@ -54,6 +55,7 @@ def run_experiment(
         choices: which option of each config group was chosen, for the run's name.
         overrides: the command line's settings, recorded for ``resume=``.
         watch: called at every step; what it raises ends the run.
+        give_up: told the step and metrics of every validation, answers whether the run is to be pruned.
 
     Returns:
         The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.
@@ -75,6 +77,7 @@ def run_experiment(
     if cfg.tracking.mode == "online":
         choose_mode("online")  # refuses where there is no login
     run = make_run(cfg, folder, choices, device, total_steps, resumed, overrides)
+    run.give_up = give_up
     trainer = make_trainer(cfg, [objective], [run], splits, total_steps, watch)
     run.tracker.start(resumed.state["history_rows"] if resumed else 0)
     try:

@@ -23,7 +23,7 @@ from gsvae.errors import UserError
 from gsvae.overrides import expand
 
 SMALL = ("model=tiny", "training.batch_size=400", "evaluation.iwae_samples=2", "tracking=disabled")
-ROOT = "data, model, tau, sampling, optim, training, evaluation, tracking, seed, device, resume, allow_targets"
+ROOT = "data, model, tau, sampling, optim, training, evaluation, tracking, sweep, seed, device, resume, allow_targets"
 
 
 @pytest.fixture(autouse=True)

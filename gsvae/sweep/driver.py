@@ -35,7 +35,7 @@ WAIT = 2.0  # seconds between looks at runs that live on after their launcher ga
 
 
 class Driver:
-    """Runs jobs through a Hydra launcher; a context, which ends with a summary and the exit code.
+    """Runs jobs through a Hydra launcher, inside its ``signals``; ends with a summary and the exit code.
 
     Args:
         config: Hydra's master config, with ``sweep``.
@@ -51,13 +51,17 @@ class Driver:
 
     # ---------------------------------------------------------------- before the first run
 
-    def plan(self, points: Sequence[Sequence[str]]) -> list[Job]:
+    def plan(self, points: Sequence[Sequence[str]], varying: set[str] | None = None) -> list[Job]:
         """Jobs for these points, all of them composed and checked; points that come to one run are one job.
+
+        Args:
+            points: overrides.
+            varying: the keys to name runs by; None: those that differ between the points.
 
         Raises:
             UserError: of the first point that cannot be run.
         """
-        return plan(points, self.context.config_loader, self.config)
+        return plan(points, self.context.config_loader, self.config, varying)
 
     def open(self) -> None:
         """Make or find the sweep's folder, and launch into it from now on."""
@@ -80,15 +84,16 @@ class Driver:
 
     # ---------------------------------------------------------------- the runs
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], *, announce: bool = True) -> None:
         """Do what is left to do for these jobs; how each of them ended is in its run folder."""
         names = self.folder.record(command(), {job.id: record_of(job) for job in jobs})
         for job in jobs:
             job.folder = names[job.id]
         self.jobs |= {job.id: job for job in jobs}
         todo = [job for job in jobs if self._wanted(job)]
-        self._announce(jobs, todo)
-        with self.signals, Watcher(self.folder, self.words, todo, bar=self.workers != 1):
+        if announce:
+            self._announce(jobs, todo)
+        with Watcher(self.folder, self.words, todo, bar=self.workers != 1):
             batches = self._batches(todo)
             while batches and not self.stopping:
                 batches = [*self._launch(batches[0]), *batches[1:]]
@@ -116,7 +121,9 @@ class Driver:
     def _launch(self, batch: Sequence[Job]) -> list[list[Job]]:
         """Launch jobs and return those to launch again, in batches."""
         extras = shares(batch, self.config.hydra.launcher)
-        lists = [[*job.overrides, *extra, *self._told(job)] for job, extra in zip(batch, extras, strict=True)]
+        lists = [
+            [*job.overrides, *extra, *job.more, *self._told(job)] for job, extra in zip(batch, extras, strict=True)
+        ]
         gave_up: Exception | None = None
         try:
             returns = self.launcher.launch(lists, initial_job_idx=self._launched)
@@ -197,7 +204,7 @@ class Driver:
     def _stop(self, signal_name: str) -> None:
         if hasattr(self, "folder"):
             self.folder.stop(self.token, f"stopped by {signal_name}")
-            print("stopping: the runs write their checkpoints; once more stops at once", file=sys.stderr)
+            os.write(2, b"stopping: the runs write their checkpoints; once more stops at once\n")
 
     def end(self) -> int:
         """Sum up, and return the exit code: 1 if a run failed, 128 and more after a signal."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from gsvae.claim import BusyError, Claim, ClaimLost
 from gsvae.errors import UserError
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.requeue import hand_back, is_submitits
-from gsvae.sweep.token import VARIABLE, in_its_process
+from gsvae.sweep.token import TRIAL, VARIABLE, in_its_process
 from gsvae.tracking.run_folder import read_status
 
 __all__ = ["run_job"]
@@ -77,7 +77,9 @@ class SweepJob:
 
         try:
             self.choose_start()
-            outcome = run_experiment(self.cfg, self.folder, self.choices, self.overrides, self.watch(claim))
+            outcome = run_experiment(
+                self.cfg, self.folder, self.choices, self.overrides, self.watch(claim), pruning(os.environ.get(TRIAL))
+            )
             if outcome["state"] == "diverged":
                 log.error("diverged: %s", outcome["error"])
         except Interrupted as stop:
@@ -156,6 +158,16 @@ class SweepJob:
             update(self.sweep.path)
         except Exception as error:  # a view; the run's numbers are in its folder
             log.warning("comparison not updated", exc_info=error)
+
+
+def pruning(trial: str | None) -> Callable[[int, Mapping[str, float]], bool] | None:
+    """What asks a search's pruner about the run, if it is a trial of one that prunes."""
+    if not trial:
+        return None
+    from gsvae.search import PruningHandle
+
+    handle = PruningHandle.from_text(trial)
+    return lambda step, metrics: handle.report(step, metrics[handle.objective])
 
 
 @contextlib.contextmanager

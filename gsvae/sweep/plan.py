@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
@@ -29,6 +29,7 @@ class Job:
         folder: the run folder's name.
         named, grouped: whether the user gave W&B names for the run and its group.
         threads, device: as the settings have them.
+        more: further overrides that change nothing of the run.
     """
 
     id: str
@@ -39,15 +40,24 @@ class Job:
     grouped: bool
     threads: int | None
     device: str
+    more: list[str] = field(default_factory=list)
 
 
-def plan(points: Sequence[Sequence[str]], config_loader: Any, master: DictConfig) -> list[Job]:
+def plan(
+    points: Sequence[Sequence[str]], config_loader: Any, master: DictConfig, varying: set[str] | None = None
+) -> list[Job]:
     """Compose, check and name a job for every point; points that come to the same run are one job.
+
+    Args:
+        points: overrides.
+        config_loader: Hydra's.
+        master: Hydra's config of the whole sweep.
+        varying: the keys to name runs by; None: those that differ between the points.
 
     Raises:
         UserError: of a point that cannot be run; the message names key, value and what is allowed.
     """
-    varying = keys_that_vary(points)
+    varying = keys_that_vary(points) if varying is None else varying
     jobs: dict[str, Job] = {}
     for point in points:
         cfg = compose(point, config_loader, master)

@@ -20,7 +20,8 @@ def grid(sweeper: Any, arguments: Sequence[str]) -> None:
     driver.open()
     if len(jobs) < len(spanned):
         driver.words.say(f"{len(spanned) - len(jobs)} of {len(spanned)} combinations repeat others: each is run once")
-    driver.run(jobs)
+    with driver.signals:
+        driver.run(jobs)
     sys.exit(driver.end())
 
 

@@ -1,12 +1,13 @@
-"""The process that launched a job, as the job is told by its environment."""
+"""What a job is told by its environment: the process that launched it, and its trial."""
 
 import os
 import secrets
 import socket
 
-__all__ = ["VARIABLE", "in_its_process", "new_token"]
+__all__ = ["TRIAL", "VARIABLE", "in_its_process", "new_token"]
 
 VARIABLE = "GSVAE_DRIVER"
+TRIAL = "GSVAE_TRIAL"  # of a search that prunes: how to ask it
 
 
 def new_token() -> str:

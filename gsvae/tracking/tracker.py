@@ -59,7 +59,7 @@ class Tracker:
         self.folder.status(state, error, **more)
         self.folder.close()
         if self._wandb:
-            self._wandb.close(0 if state == "finished" else 1)
+            self._wandb.close(0 if state in ("finished", "pruned") else 1)
 
     def abandon(self) -> None:
         """Stop writing; the run is another process's now, and so is its status."""

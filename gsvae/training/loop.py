@@ -71,7 +71,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def fit(self) -> None:
-        """Train to the last step and score the results; runs that diverge end early, each for itself.
+        """Train to the last step and score the results; runs that diverge or are pruned end early, each for itself.
 
         Raises:
             Interrupted: by SIGINT or SIGTERM, after a checkpoint.
@@ -101,7 +101,7 @@ class Trainer:
         while any(run.active for run in self.runs):
             if self.step % self.batches.per_epoch == 0 or self.step == self.plan.steps:
                 self._end_epoch()
-            if self.step >= self.plan.steps:
+            if self.step >= self.plan.steps or not any(run.active for run in self.runs):
                 return
             whole = (self.step // self.batches.per_epoch + 1) * self.batches.per_epoch
             self._advance(min(whole, self.plan.steps))
@@ -182,6 +182,13 @@ class Trainer:
             if due or draw:
                 self._validate(r, run, epoch, score=due, draw=draw)
             run.evaluated = epoch
+            if due and not last and run.give_up and run.give_up(self.step, run.last_metrics):
+                self._prune(run)
+
+    def _prune(self, run: Run) -> None:
+        run.active = False
+        run.outcome = {"state": "pruned", "error": f"worse than others at step {self.step}"}
+        run.tracker.close(**run.outcome, step=self.step)
 
     def _validate(self, r: int, run: Run, epoch: int, *, score: bool, draw: bool) -> None:
         weights = self.pack.weights(r)

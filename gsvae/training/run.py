@@ -1,7 +1,7 @@
 """One run of a pack: what it alone owns, and how far it has come."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ class Run:
         checkpoints: the folder of its checkpoints.
         header: what its checkpoints say of it: ``config`` (YAML), ``run_id``, ``wandb_id``.
         streams: its generators.
+        give_up: told the step and metrics of every validation, answers whether the run is to be pruned; or None.
         evaluated: epochs whose end has been dealt with.
-        active: False once it has diverged.
+        active: False once it has diverged or was pruned.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class Run:
     checkpoints: Path
     header: dict[str, Any]
     streams: Streams
+    give_up: Callable[[int, Mapping[str, float]], bool] | None = None
     best: Best = field(default_factory=Best)
     last_metrics: dict[str, float] = field(default_factory=dict)
     evaluated: int = 0

@@ -1,0 +1,95 @@
+"""A search: trials suggested by Optuna, run as a sweep's jobs, until the study has all it was asked for."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from gsvae.claim import holder
+from gsvae.config import near_miss
+from gsvae.errors import UserError
+from gsvae.search import PruningHandle, Study, Suggestion, read_settings, read_space
+from gsvae.sweep.driver import Driver, quoted
+from gsvae.sweep.plan import Job
+from gsvae.sweep.sweepers import asked_for
+from gsvae.sweep.token import TRIAL
+
+__all__ = ["search"]
+
+
+def search(sweeper: Any, arguments: Sequence[str]) -> None:
+    """Run the search that a command line and ``conf/hydra/sweeper/optuna.yaml`` describe."""
+    Search(sweeper, arguments).run()
+
+
+class Search:
+    """One process's part in a study."""
+
+    def __init__(self, sweeper: Any, arguments: Sequence[str]) -> None:
+        self.settings = read_settings(sweeper.settings)
+        self.space = read_space(asked_for(sweeper, arguments))
+        self.driver = Driver(sweeper.hydra_context, sweeper.task_function, sweeper.config)
+        for corner in self.space.corners():  # a mistake is found before there is a study
+            self.driver.plan([[*self.space.constants, *corner]])
+        self.driver.open()
+        self.study = Study.open(self.settings, self.space, self.driver.folder.path, self.driver.name)
+
+    def run(self) -> None:
+        """Ask, run, tell, until nothing is left to ask for; then say what was best, and exit."""
+        driver, total = self.driver, self.settings.n_trials
+        at_once = driver.workers or driver.config.hydra.launcher.get("array_parallelism", 1)
+        driver.words.say(f"Search {driver.name}: {total} trials, {total - self.study.left} of them begun earlier")
+        left_behind = self.study.running()
+        with driver.signals:
+            while not driver.stopping:
+                batch, left_behind = left_behind[:at_once], left_behind[at_once:]
+                batch = batch or self.study.ask(at_once)
+                if not batch:
+                    break
+                self.run_batch(batch)
+        code = driver.end()
+        driver.words.say(self.best())
+        sys.exit(code)
+
+    def run_batch(self, batch: Sequence[Suggestion]) -> None:
+        """Run some trials and tell the study how they ended; those that another process is at are left to it."""
+        jobs: dict[int, Job] = {}
+        for suggestion in batch:
+            point = [*self.space.constants, *suggestion.overrides]
+            (job,) = self.driver.plan([point], varying=set(self.space.distributions))
+            if self.settings.pruner != "none":
+                job.more.append(f"+hydra.job.env_set.{TRIAL}={self.handle(suggestion)}")
+            jobs[suggestion.number] = job
+        self.driver.run(list({job.id: job for job in jobs.values()}.values()), announce=False)
+        for number, job in jobs.items():
+            self.tell(number, job)
+
+    def handle(self, suggestion: Suggestion) -> str:
+        """How the run's process finds its trial, as an override's value."""
+        return quoted(PruningHandle(self.study.spec, suggestion.number).to_text())
+
+    def tell(self, number: int, job: Job) -> None:
+        """Tell the study how a trial ended, if it did."""
+        folder = self.driver.folder
+        state = folder.status(job.folder).get("state", "")
+        if state in ("failed", "diverged", "pruned"):
+            self.study.tell(number, None, state)
+        elif state == "finished":
+            numbers = folder.summary(job.folder)
+            for name in self.settings.objectives:
+                if name not in numbers:
+                    raise UserError(f"hydra.sweeper.objectives={name}: no such number{near_miss(name, numbers)}")
+            self.study.tell(number, [numbers[name] for name in self.settings.objectives], state)
+        elif not holder(folder.path / job.folder) and not self.driver.stopping:
+            self.study.tell(number, None, "failed")
+
+    def best(self) -> str:
+        """The best trials as commands that make them again."""
+        found = self.study.best()
+        if not found:
+            return "No trial has finished yet."
+        lines = []
+        for best in found:
+            scores = ", ".join(f"{name} {value:.2f}" for name, value in zip(self.settings.objectives, best.values))
+            lines.append(f"trial {best.number}: {scores}: {self.driver.command_for(best.overrides)}")
+        title = "Best" if len(found) == 1 else "Best in one objective or the other (Pareto front)"
+        return "\n".join([f"{title}:", *lines])

@@ -1,0 +1,25 @@
+"""Hydra's way to gsvae's search on Optuna; the work is in ``gsvae/sweep`` and ``gsvae/search``."""
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+__all__ = ["OptunaSweeper"]
+
+
+class OptunaSweeper(Sweeper):
+    """Trials that Optuna suggests, each a run; ``settings`` are those of ``conf/hydra/sweeper/optuna.yaml``."""
+
+    def __init__(self, params: DictConfig | None = None, **settings: Any) -> None:
+        self.params = params or {}
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from gsvae.sweep.trials import search
+
+        search(self, arguments)
