@@ -1,8 +1,8 @@
 """Sweeps on a real Slurm, one node of it on this machine; a run goes on wherever its job is stopped or queued again.
 
-    eval "$(GSVAE_SLURM_SACCT=1 tests/slurm/one_node.sh up)"
-    python -m pytest tests/test_slurm.py
-    tests/slurm/one_node.sh down
+eval "$(GSVAE_SLURM_SACCT=1 tests/slurm/one_node.sh up)"
+python -m pytest tests/test_slurm.py
+tests/slurm/one_node.sh down
 """
 
 import os

@@ -13,8 +13,8 @@ import pytest
 from command_line import run_py
 from sweeping import QUICK, finish, numbers, runs, start, states, status
 
-GRID = [*QUICK, "training.epochs=80", "evaluation.every=20", "data.binarize=dynamic", "tau.init=0.5,1.0,2.0", "seed=0,1",
-        "training.checkpoint_seconds=0.2"]  # fmt: skip
+GRID = [*QUICK, "training.epochs=80", "evaluation.every=20", "data.binarize=dynamic", "tau.init=0.5,1.0,2.0",
+        "seed=0,1", "training.checkpoint_seconds=0.2"]  # fmt: skip
 KILLS = 10
 
 

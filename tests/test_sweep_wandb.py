@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sweeping import QUICK, finish, runs, start, status
 
-
 WANDB = Path(sys.executable).with_name("wandb")
 
 
