@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import secrets
 import shutil
 import time
@@ -249,10 +250,12 @@ def describe(
 
 
 def wandb_id_for(folder: Path, identity: str) -> str:
-    """The run's id and some more, for W&B never takes an id twice.
+    """The run's id and some more, for W&B never takes an id twice; under ``wandb agent``, the id the agent gave.
 
     A run killed before its first checkpoint begins anew, and goes on in the W&B run it has.
     """
+    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
+        return os.environ["WANDB_RUN_ID"]
     known = read_status(folder)
     goes_on = known.get("run_id") == identity and known.get("state") in ("running", "interrupted", "failed")
     return (goes_on and known.get("wandb_id")) or f"{identity}-{secrets.token_hex(3)}"

@@ -1,0 +1,69 @@
+"""Studies: what varies and how, read from the W&B sweep files in ``sweeps/``, which Hydra multiruns share."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gsvae.config import CONF, near_miss
+from gsvae.errors import UserError
+
+__all__ = ["SWEEPS", "read_study"]
+
+SWEEPS = CONF.parent / "sweeps"
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # texts that need no quotes in Hydra's grammar
+
+
+def read_study(name: str) -> dict[str, str]:
+    """The settings of a study with their values, as they are typed on Hydra's command line.
+
+    Args:
+        name: of a file in ``sweeps/``, or the path of one.
+
+    Raises:
+        UserError: there is no such study, or it has something that Hydra's command line cannot say.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else SWEEPS / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(found.stem for found in SWEEPS.glob("*.yaml"))
+        raise UserError(f"sweep.study={name}: allowed are {', '.join(known)}, or a file's path{near_miss(name, known)}")
+    try:
+        parameters = yaml.safe_load(path.read_text())["parameters"]
+        return {str(key): as_typed(str(key), values, name) for key, values in parameters.items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"sweep.study={name}: not a W&B sweep file with parameters ({error})") from error
+
+
+def as_typed(key: str, parameter: dict[str, Any], study: str) -> str:
+    """One parameter: its value, its values, or its range."""
+    if "values" in parameter:
+        return ",".join(quoted(value) for value in parameter["values"])
+    if "value" in parameter:
+        return quoted(parameter["value"])
+    low, high = parameter["min"], parameter["max"]
+    whole = isinstance(low, int) and isinstance(high, int)
+    kind = parameter.get("distribution", "int_uniform" if whole else "uniform")
+    known = {
+        "uniform": f"interval({low},{high})",
+        "int_uniform": f"int(interval({low},{high}))",
+        "log_uniform_values": f"tag(log,interval({low},{high}))",
+    }
+    if kind not in known:
+        meant = near_miss(kind, known)
+        raise UserError(f"sweep.study={study}: {key} has distribution {kind}; Hydra can say {', '.join(known)}{meant}")
+    return known[kind]
+
+
+def quoted(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list):
+        return f"[{','.join(quoted(item) for item in value)}]"
+    text = str(value)
+    if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
