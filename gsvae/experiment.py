@@ -56,7 +56,7 @@ def run_experiment(
         choices: which option of each config group was chosen, for the run's name.
         overrides: the command line's settings, recorded for ``resume=``.
         watch: called at every step; what it raises ends the run.
-        give_up: told the step and metrics of every validation, answers whether the run is to be pruned.
+        give_up: told the epoch and metrics of every validation, answers whether the run is to be pruned.
 
     Returns:
         The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.

@@ -13,7 +13,7 @@ class GridSweeper(Sweeper):
     """Every point of a grid, each a run; ``params`` holds points beside the command line's."""
 
     def __init__(self, params: DictConfig | None = None) -> None:
-        self.params = params or {}
+        self.params: Any = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

@@ -10,11 +10,10 @@ __all__ = ["OptunaSweeper"]
 
 
 class OptunaSweeper(Sweeper):
-    """Trials that Optuna suggests, each a run; ``settings`` are those of ``conf/hydra/sweeper/optuna.yaml``."""
+    """Trials that Optuna suggests, each a run; gsvae reads the other settings from ``hydra.sweeper`` itself."""
 
     def __init__(self, params: DictConfig | None = None, **settings: Any) -> None:
-        self.params = params or {}
-        self.settings = settings
+        self.params: Any = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

@@ -99,7 +99,10 @@ def mixed_protocols(runs: Sequence[Run]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as it is typed; of a number six digits are enough to read."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.6g}" if isinstance(value, float) and len(repr(value)) > 8 else json.dumps(value)
 
 
 def text(value: Any) -> str:

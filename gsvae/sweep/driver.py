@@ -84,16 +84,21 @@ class Driver:
 
     # ---------------------------------------------------------------- the runs
 
-    def run(self, jobs: Sequence[Job], *, announce: bool = True) -> None:
-        """Do what is left to do for these jobs; how each of them ended is in its run folder."""
+    def run(self, jobs: Sequence[Job], *, before: int = 0, total: int | None = None) -> None:
+        """Do what is left to do for these jobs; how each of them ended is in its run folder.
+
+        Args:
+            jobs: planned ones.
+            before, total: how many runs came before these and how many there will be, where these are not all.
+        """
         names = self.folder.record(command(), {job.id: record_of(job) for job in jobs})
         for job in jobs:
             job.folder = names[job.id]
         self.jobs |= {job.id: job for job in jobs}
         todo = [job for job in jobs if self._wanted(job)]
-        if announce:
+        if total is None:
             self._announce(jobs, todo)
-        with Watcher(self.folder, self.words, todo, bar=self.workers != 1):
+        with Watcher(self.folder, self.words, todo, bar=self.workers != 1, before=before, total=total):
             batches = self._batches(todo)
             while batches and not self.stopping:
                 batches = [*self._launch(batches[0]), *batches[1:]]

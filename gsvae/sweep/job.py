@@ -166,8 +166,8 @@ def pruning(trial: str | None) -> Callable[[int, Mapping[str, float]], bool] | N
         return None
     from gsvae.search import PruningHandle
 
-    handle = PruningHandle.from_text(trial)
-    return lambda step, metrics: handle.report(step, metrics[handle.objective])
+    handle = PruningHandle(trial)
+    return lambda epoch, metrics: handle.report(epoch, metrics[handle.objective])
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def plan(
         cfg = compose(point, config_loader, master)
         identity = run_id(cfg)
         shown = [(key_of(o), o.partition("=")[2]) for o in point if key_of(o) in varying]
-        label = " ".join(f"{key}={value}" for key, value in shown)
+        label = " ".join(f"{key}={short(value)}" for key, value in shown)
         job = Job(
             id=identity,
             overrides=list(point),
@@ -93,6 +93,14 @@ def compose(point: Sequence[str], config_loader: Any, master: DictConfig) -> Dic
     return cfg
 
 
+def short(value: str) -> str:
+    """A number of more digits than anyone reads, with six."""
+    try:
+        return f"{float(value):.6g}" if len(value) > 8 else value
+    except ValueError:
+        return value
+
+
 def keys_that_vary(points: Sequence[Sequence[str]]) -> set[str]:
     """The keys that do not have the same value at all points."""
     values: dict[str, set[str]] = {}
@@ -104,5 +112,5 @@ def keys_that_vary(points: Sequence[Sequence[str]]) -> set[str]:
 
 def folder_name(shown: Sequence[tuple[str, str]], identity: str) -> str:
     """``tau.init-0.5_seed-0_1f0c9a2e``: safe on any file system; the id tells names apart that look the same."""
-    parts = [re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key}-{value}").strip("-") for key, value in shown]
+    parts = [re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key}-{short(value)}").strip("-") for key, value in shown]
     return "_".join([*filter(None, ["_".join(parts)[:LONGEST].strip("_")]), identity])

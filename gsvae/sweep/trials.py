@@ -1,13 +1,16 @@
 """A search: trials suggested by Optuna, run as a sweep's jobs, until the study has all it was asked for."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from gsvae.claim import holder
 from gsvae.config import near_miss
 from gsvae.errors import UserError
-from gsvae.search import PruningHandle, Study, Suggestion, read_settings, read_space
+from gsvae.search import Study, Suggestion, read_settings, read_space
 from gsvae.sweep.driver import Driver, quoted
 from gsvae.sweep.plan import Job
 from gsvae.sweep.sweepers import asked_for
@@ -25,13 +28,13 @@ class Search:
     """One process's part in a study."""
 
     def __init__(self, sweeper: Any, arguments: Sequence[str]) -> None:
-        self.settings = read_settings(sweeper.settings)
+        self.settings = read_settings(given(sweeper.config.hydra.sweeper))
         self.space = read_space(asked_for(sweeper, arguments))
         self.driver = Driver(sweeper.hydra_context, sweeper.task_function, sweeper.config)
         for corner in self.space.corners():  # a mistake is found before there is a study
             self.driver.plan([[*self.space.constants, *corner]])
         self.driver.open()
-        self.study = Study.open(self.settings, self.space, self.driver.folder.path, self.driver.name)
+        self.study = Study(self.settings, self.space, self.driver.folder.path, self.driver.name)
 
     def run(self) -> None:
         """Ask, run, tell, until nothing is left to ask for; then say what was best, and exit."""
@@ -59,13 +62,14 @@ class Search:
             if self.settings.pruner != "none":
                 job.more.append(f"+hydra.job.env_set.{TRIAL}={self.handle(suggestion)}")
             jobs[suggestion.number] = job
-        self.driver.run(list({job.id: job for job in jobs.values()}.values()), announce=False)
+        once = list({job.id: job for job in jobs.values()}.values())
+        self.driver.run(once, before=min(jobs), total=self.settings.n_trials)
         for number, job in jobs.items():
             self.tell(number, job)
 
     def handle(self, suggestion: Suggestion) -> str:
         """How the run's process finds its trial, as an override's value."""
-        return quoted(PruningHandle(self.study.spec, suggestion.number).to_text())
+        return quoted(self.study.handle(suggestion.number))
 
     def tell(self, number: int, job: Job) -> None:
         """Tell the study how a trial ended, if it did."""
@@ -90,6 +94,20 @@ class Search:
         lines = []
         for best in found:
             scores = ", ".join(f"{name} {value:.2f}" for name, value in zip(self.settings.objectives, best.values))
-            lines.append(f"trial {best.number}: {scores}: {self.driver.command_for(best.overrides)}")
+            lines.append(f"trial {best.number}: {scores}: {self.command(best.overrides)}")
         title = "Best" if len(found) == 1 else "Best in one objective or the other (Pareto front)"
         return "\n".join([f"{title}:", *lines])
+
+    def command(self, overrides: Sequence[str]) -> str:
+        """A command line for a run of its own."""
+        return shlex.join(["python", "run.py", *self.space.constants, *overrides])
+
+
+def given(node: DictConfig) -> dict[str, Any]:
+    """The sweeper's settings; ``storage`` unresolved, for it may name a secret."""
+    settings = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(settings, dict)
+    rest = {str(k): v for k, v in settings.items() if k not in ("_target_", "params", "storage")}
+    resolved = OmegaConf.to_container(OmegaConf.create(rest), resolve=True)
+    assert isinstance(resolved, dict)
+    return {**{str(k): v for k, v in resolved.items()}, "storage": settings.get("storage")}

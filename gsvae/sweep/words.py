@@ -42,11 +42,22 @@ class Watcher:
 
     Args:
         jobs: the runs to watch.
+        before, total: how many runs came before these, and how many there will be; None: these are all.
         bar: whether to show how many have ended, on a terminal that no run's own bar needs.
     """
 
-    def __init__(self, folder: SweepFolder, words: Words, jobs: Sequence[Job], *, bar: bool) -> None:
+    def __init__(
+        self,
+        folder: SweepFolder,
+        words: Words,
+        jobs: Sequence[Job],
+        *,
+        bar: bool,
+        before: int = 0,
+        total: int | None = None,
+    ) -> None:
         self.folder, self.words, self.jobs = folder, words, jobs
+        self._counted, self._total = before, before + len(jobs) if total is None else total
         self._shows = bar and sys.stdout.isatty()
         self._before = {job.id: self._stamp(job) for job in jobs}
         self._told: set[str] = set()
@@ -64,7 +75,7 @@ class Watcher:
                 console=Console(file=sys.stdout),
                 transient=True,
             )
-            self._task = self.words.bar.add_task("runs", total=len(self.jobs))
+            self._task = self.words.bar.add_task("runs", total=self._total, completed=self._counted)
             self.words.bar.start()
         self._thread.start()
         return self
@@ -90,9 +101,10 @@ class Watcher:
             status = self.folder.status(job.folder)
             if status.get("state") in (*ENDED, "failed") and self._stamp(job) != self._before[job.id]:
                 self._told.add(job.id)
+                self._counted += 1
                 if self.words.bar:
-                    self.words.bar.update(self._task, completed=len(self._told))
-                self.words.say(f"[{len(self._told)}/{len(self.jobs)}] {job.label}: {self.outcome(job, status)}")
+                    self.words.bar.update(self._task, completed=self._counted)
+                self.words.say(f"[{self._counted}/{self._total}] {job.label}: {self.outcome(job, status)}")
 
     def _stamp(self, job: Job) -> Any:
         """Changes with every write of the run's status."""

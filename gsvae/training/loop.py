@@ -182,7 +182,7 @@ class Trainer:
             if due or draw:
                 self._validate(r, run, epoch, score=due, draw=draw)
             run.evaluated = epoch
-            if due and not last and run.give_up and run.give_up(self.step, run.last_metrics):
+            if due and not last and run.give_up and run.give_up(epoch, run.last_metrics):
                 self._prune(run)
 
     def _prune(self, run: Run) -> None:

@@ -42,7 +42,7 @@ class Run:
         checkpoints: the folder of its checkpoints.
         header: what its checkpoints say of it: ``config`` (YAML), ``run_id``, ``wandb_id``.
         streams: its generators.
-        give_up: told the step and metrics of every validation, answers whether the run is to be pruned; or None.
+        give_up: told the epoch and metrics of every validation, answers whether the run is to be pruned; or None.
         evaluated: epochs whose end has been dealt with.
         active: False once it has diverged or was pruned.
     """
