@@ -22,6 +22,7 @@ SAMPLERS = {
 }
 PRUNERS = {"none": None, "median": optuna.pruners.MedianPruner, "hyperband": optuna.pruners.HyperbandPruner}
 DIRECTIONS = ("minimize", "maximize")
+NULLABLE = ("seed",)  # of all others null is the default
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_settings(given: Mapping[str, Any]) -> SearchSettings:
     for key, value in given.items():
         if key not in known:
             raise wrong(key, value, f"is not a setting; there are {', '.join(known)}{near_miss(key, known)}")
-    settings = SearchSettings(**given)
+    settings = SearchSettings(**{key: value for key, value in given.items() if value is not None or key in NULLABLE})
     check_number("n_trials", settings.n_trials, 1)
     if settings.seed is not None:
         check_number("seed", settings.seed, 0)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from gsvae.claim import holder
 from gsvae.config import near_miss
 from gsvae.errors import UserError
+from gsvae.overrides import key_of
 from gsvae.search import Study, Suggestion, read_settings, read_space
 from gsvae.sweep.driver import Driver, quoted
 from gsvae.sweep.plan import Job
@@ -58,7 +59,7 @@ class Search:
         jobs: dict[int, Job] = {}
         for suggestion in batch:
             point = [*self.space.constants, *suggestion.overrides]
-            (job,) = self.driver.plan([point], varying=set(self.space.distributions))
+            (job,) = self.driver.plan([point], varying={key_of(key) for key in self.space.distributions})
             if self.settings.pruner != "none":
                 job.more.append(f"+hydra.job.env_set.{TRIAL}={self.handle(suggestion)}")
             jobs[suggestion.number] = job
