@@ -15,7 +15,7 @@ ERRORS = re.findall(r"^\$ python run\.py (.*)\n(error: .*)$", README, re.M)
 def test_the_readme_has_them():
     assert len(COMPOSED) >= 3
     assert len(ERRORS) >= 2
-    assert sum("-m" in c.split() for c in COMMANDS) == 1
+    assert sum("-m" in c.split() for c in COMMANDS) >= 3  # planned in test_docs.py
 
 
 @pytest.mark.parametrize("command", COMPOSED)

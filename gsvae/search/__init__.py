@@ -5,7 +5,7 @@ try:
 except ModuleNotFoundError:
     from gsvae.errors import UserError
 
-    raise UserError("hydra/sweeper=optuna: needs Optuna: pip install 'gsvae[search]'") from None
+    raise UserError("hydra/sweeper=optuna: needs Optuna: pip install -e '.[search]'") from None
 
 from gsvae.search.pruning import PruningHandle
 from gsvae.search.settings import SearchSettings, read_settings

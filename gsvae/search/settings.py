@@ -131,7 +131,7 @@ def check_cmaes() -> None:
     try:
         import cmaes  # type: ignore[import-untyped]  # noqa: F401
     except ModuleNotFoundError:
-        raise wrong("sampler", "cmaes", "needs a package: pip install 'gsvae[search]'") from None
+        raise wrong("sampler", "cmaes", "needs a package: pip install -e '.[search]'") from None
 
 
 def wrong(key: str, value: Any, words: str) -> UserError:
