@@ -19,8 +19,8 @@ def seconds(launcher: str, folder: str, args: argparse.Namespace) -> float:
     """Wall-clock seconds of a sweep from the command line to its end."""
     command = [
         sys.executable, str(RUN_PY), "-m", f"hydra/launcher={launcher}", "data=mnist", f"data.root={args.data}",
-        f"training.epochs={args.epochs}", "tracking.mode=disabled", "tau.init=0.3,0.5,1.0,2.0", "seed=0,1,2",
-        f"sweep.name={launcher}",
+        f"training.epochs={args.epochs}", "evaluation.iwae_samples=10", "tracking.mode=disabled",
+        "tau.init=0.3,0.5,1.0,2.0", "seed=0,1,2", f"sweep.name={launcher}",
     ]  # fmt: skip
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

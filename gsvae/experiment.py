@@ -26,7 +26,7 @@ from gsvae.resume import Resumed, read_run
 from gsvae.sampling import Sampler
 from gsvae.tracking import RunFolder, Tracker, WandbSettings, read_status
 from gsvae.tracking.console import table
-from gsvae.tracking.wandb_service import choose_mode
+from gsvae.tracking.wandb_service import agents_sweep, choose_mode
 from gsvae.training.batches import Batches
 from gsvae.training.interrupt import Interrupted
 from gsvae.training.loop import Plan, Trainer
@@ -213,13 +213,18 @@ def make_run(
         project=t.project,
         entity=t.entity,
         name=name,
-        group=t.group,
+        group=t.group or agents_sweep(),
         job_type=t.job_type,
         tags=t.tags,
         notes=t.notes,
         id=wandb_id,
         folder=folder,
-        config={**{str(k): v for k, v in settings.items()}, "run_id": identity, "run_folder": str(folder)},
+        config={
+            **{str(k): v for k, v in settings.items()},
+            "choices": about["choices"],
+            "run_id": identity,
+            "run_folder": str(folder),
+        },
     )
     return Run.create(
         device,
@@ -254,7 +259,7 @@ def wandb_id_for(folder: Path, identity: str) -> str:
 
     A run killed before its first checkpoint begins anew, and goes on in the W&B run it has.
     """
-    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
+    if agents_sweep():
         return os.environ["WANDB_RUN_ID"]
     known = read_status(folder)
     goes_on = known.get("run_id") == identity and known.get("state") in ("running", "interrupted", "failed")

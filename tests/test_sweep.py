@@ -213,3 +213,24 @@ def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, here):
     assert whole.code == 0
     assert numbers(folder) == numbers(here / "multirun" / "whole")
     assert not list((folder / ".sweep").glob("stop.*"))
+
+
+# ---------------------------------------------------------------- other sweepers
+
+
+def test_hydras_own_sweeper_works_too(here):
+    """It names folders by number and raises the first failure at the end; each run's own record is as ever."""
+    done = sweep("hydra/sweeper=basic", *FAULTY, "+sampling.does=nothing,raise", "hydra.sweep.dir=own")
+    assert done.code == 1
+    found = {folder.name.partition("_")[0]: status(folder) for folder in (here / "own").glob("*_*")}
+    assert {number: s["state"] for number, s in found.items()} == {"0": "finished", "1": "failed"}
+    assert (here / "own" / "comparison.html").is_file()
+
+
+def test_user_code_that_exits_is_a_failure_like_any_other(here):
+    (here / "faulty.py").write_text(
+        (here / "faulty.py").read_text().replace('RuntimeError("broken', 'SystemExit("broken')
+    )
+    done = sweep(*FAULTY, "+sampling.does=raise,nothing", "sweep.name=s")
+    assert done.code == 1
+    assert states(here / "multirun" / "s") == {"sampling.does-raise": "failed", "sampling.does-nothing": "finished"}

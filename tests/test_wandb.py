@@ -138,7 +138,10 @@ def test_everything_arrives(service: Service, start_run: StartRun, tmp_path: Pat
 
     resolved = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     assert run["config"]["tau"]["init"] == 0.7
-    assert run["config"] == {**resolved, "run_id": run_id.split("-")[0], "run_folder": str(folder)}
+    choices = json.loads((folder / "status.json").read_text())["choices"]
+    assert choices["data"] == "digits"
+    more = {"choices": choices, "run_id": run_id.split("-")[0], "run_folder": str(folder)}
+    assert run["config"] == {**resolved, **more}
 
     assert_complete(service, run_id, folder)
     assert service.images(run_id) == sorted(path.stem for path in (folder / "images").iterdir())

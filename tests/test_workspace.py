@@ -10,7 +10,7 @@ from test_compare import make_run
 from wandb_server_fixture import SERVER, Service, environment
 
 NEEDED = [
-    "group", "val/neg_elbo", "test/neg_elbo", "tau.init", "sampling._target_", "images/reconstructions",
+    "group", "val/neg_elbo", "test/neg_elbo", "tau.value.init", "sampling.value._target_", "images/reconstructions",
     "Parallel Coordinates", "Scatter", "Run History Line Plot", "Media Browser", "Run Comparer",
 ]  # fmt: skip
 

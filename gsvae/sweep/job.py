@@ -87,13 +87,15 @@ class SweepJob:
             self.told_to_end = stop.signum if stop.by_signal else None
             if self.told_to_end and in_its_process(self.token):  # a signal to this process is for the whole sweep
                 self.sweep.stop(self.token, str(stop))
-            if not self.token:
+            if not self.token:  # another sweeper's, which is to end as well
+                raise SystemExit(128 + stop.signum) from stop
+        except (Exception, SystemExit) as error:  # a user's own code may exit; the sweep goes on
+            if isinstance(error, SystemExit) and is_submitits():
                 raise
-        except Exception as error:
             self.failed(error)
             if self.cfg.sweep.fail_fast and self.token:
                 self.sweep.stop(self.token, f"{self.folder.name} failed, and sweep.fail_fast=true")
-            if not self.token:  # another sweeper's
+            if not self.token:
                 raise
 
     def choose_start(self) -> None:
@@ -114,7 +116,7 @@ class SweepJob:
             shutil.rmtree(self.folder / left, ignore_errors=True)
         (self.folder / "summary.json").unlink(missing_ok=True)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception | SystemExit) -> None:
         """Put a failure on record at once, in status and log, if the run did not get so far as to do it."""
         from gsvae.experiment import record_failure
 

@@ -12,10 +12,12 @@ from gsvae.errors import UserError
 from gsvae.explain import explain, is_mistake
 from gsvae.identity import run_id
 from gsvae.overrides import key_of
+from gsvae.tracking.wandb_service import choose_mode
 
 __all__ = ["Job", "plan"]
 
 LONGEST = 120  # characters of a folder's name before the id
+MANY = 40  # runs that take seconds to compose
 
 
 @dataclass
@@ -58,6 +60,8 @@ def plan(
         UserError: of a point that cannot be run; the message names key, value and what is allowed.
     """
     varying = keys_that_vary(points) if varying is None else varying
+    if len(points) > MANY:
+        print(f"checking {len(points)} runs", flush=True)
     jobs: dict[str, Job] = {}
     for point in points:
         cfg = compose(point, config_loader, master)
@@ -88,6 +92,8 @@ def compose(point: Sequence[str], config_loader: Any, master: DictConfig) -> Dic
         raise UserError(explain(error, point)) from error
     cfg = without_hydra(composed)
     check(cfg)
+    if cfg.tracking.mode == "online":
+        choose_mode("online")  # refuses where there is no login
     if cfg.resume:
         raise UserError(f"resume={cfg.resume}: goes on with one run; a sweep goes on by its sweep.name")
     return cfg

@@ -8,7 +8,7 @@ import urllib.request
 
 from gsvae.errors import UserError
 
-__all__ = ["bury_client", "choose_mode", "first_line", "is_death", "reachable"]
+__all__ = ["agents_sweep", "bury_client", "choose_mode", "first_line", "is_death", "reachable"]
 
 PROBE_TIMEOUT = 4.0  # seconds
 
@@ -35,6 +35,11 @@ def choose_mode(mode: str) -> str:
             "or use tracking.mode=offline"
         )
     return "offline"
+
+
+def agents_sweep() -> str | None:
+    """The id of the W&B sweep whose agent started this process; None where none did."""
+    return os.environ.get("WANDB_SWEEP_ID") if "WANDB_RUN_ID" in os.environ else None
 
 
 def first_line(error: Exception) -> str:

@@ -164,7 +164,7 @@ class WandbSink:
         import wandb
 
         s = self.settings
-        return wandb.init(
+        run = wandb.init(
             project=s.project,
             entity=s.entity,
             name=s.name,
@@ -186,6 +186,9 @@ class WandbSink:
                 silent=True,
             ),
         )
+        if hidden := hidden_settings(s.config, run.config):
+            run.config.update(hidden)
+        return run
 
     def _define_metrics(self) -> None:
         self._run.define_metric("step", hidden=True)
@@ -222,3 +225,14 @@ class WandbSink:
         artifact = wandb.Artifact(f"model-{self.settings.id}", type="model", metadata=metadata)
         artifact.add_file(str(path))
         self._run.log_artifact(artifact, aliases=aliases)
+
+
+def hidden_settings(sent: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """By dotted key, the settings of groups in whose place W&B keeps a sweep's parameter, such as ``data: mnist``."""
+    groups = {name: group for name, group in sent.items() if isinstance(group, Mapping)}
+    return {
+        f"{name}.{key}": value
+        for name, group in groups.items()
+        if not isinstance(there.get(name), Mapping)
+        for key, value in group.items()
+    }
