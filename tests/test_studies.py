@@ -9,7 +9,7 @@ from command_line import run_py
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_composition import compose_row
 
-from gsvae.config import check
+from gsvae.config import Tracking, check
 from gsvae.errors import UserError
 from gsvae.studies import SWEEPS, as_typed, read_study
 from gsvae.sweep.grid import points
@@ -86,6 +86,7 @@ def test_its_first_and_last_points_compose(path):
 def test_the_file_names_itself_and_its_commands(path):
     content = yaml.safe_load(path.read_text())
     assert content["name"] == path.stem
+    assert content["project"] == Tracking.project  # where the runs of its Hydra sweep go
     assert content["program"] == "run.py"
     assert f"python run.py -m sweep.study={path.stem}" in path.read_text()
     assert f"wandb sweep sweeps/{path.name}" in path.read_text()

@@ -175,6 +175,20 @@ def wait_for(condition, process, seconds=90):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
+def test_detached_processes_run_a_sweep(here):
+    """As many at a time as there are cores; each a job of submitit's, with its logs."""
+    code, out = finish(start(here, "-m", *QUICK, "training.threads=null", "seed=0,1,2", "sweep.name=s",
+                             "hydra/launcher=submitit_local"))  # fmt: skip
+    assert code == 0, out
+    folder = here / "multirun" / "s"
+    assert set(states(folder).values()) == {"finished"}
+    assert len({status(run)["pid"] for run in runs(folder).values()}) == 3
+    assert {status(run)["environment"]["threads"] for run in runs(folder).values()} == {1}
+    assert len(list((folder / ".submitit").glob("*/*_log.out"))) == 3
+
+
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_no_other_run_with_it(here):
     process = start(here, "-m", *QUICK, *FAULTY, "+sampling.does=nothing,kill", "seed=0,1", "sweep.name=s",
                     "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")  # fmt: skip
@@ -189,6 +203,7 @@ def test_a_worker_that_dies_takes_no_other_run_with_it(here):
     assert "the process that trained it died 2 times" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "signum"), [("joblib", signal.SIGINT), ("joblib", signal.SIGTERM),
                                                   ("basic", signal.SIGINT)])  # fmt: skip
 def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, here):

@@ -67,6 +67,7 @@ def test_killed_ten_times_at_random_moments_and_started_again_until_done(undistu
     assert not list(folder.glob("*/claim.*"))
     assert not list(folder.glob("**/*.tmp"))
     assert in_training >= 3
+    assert any("resuming" in (run / "run.log").read_text() for run in runs(folder).values())
 
 
 @pytest.mark.slow

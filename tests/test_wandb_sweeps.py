@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 import yaml
 from wandb_server_fixture import ROOT, SERVER, Service, environment, wait_until
@@ -18,7 +19,10 @@ from wandb_server_fixture import ROOT, SERVER, Service, environment, wait_until
 from gsvae.studies import SWEEPS
 
 WANDB = Path(sys.executable).with_name("wandb")
-QUICK = ["experiment=debug", "tracking.mode=auto", "training.threads=1", "evaluation.iwae_samples=2"]
+QUICK = [
+    "experiment=debug", "tracking.mode=auto", "tracking.artifact=false", "training.threads=1",
+    "evaluation.iwae_samples=2",
+]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +40,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def here(tmp_path: Path, service: Service) -> tuple[Path, dict[str, str]]:
     """A folder where ``python run.py`` works, and the environment of a user who is logged in."""
     env = environment(service.url, tmp_path)
-    return tmp_path, {**env, "PATH": f"{WANDB.parent}:{env['PATH']}"}  # as in an activated virtual environment
+    quick = {"MPLCONFIGDIR": matplotlib.get_cachedir()}  # else each test's home gets a font cache of its own
+    return tmp_path, {**env, **quick, "PATH": f"{WANDB.parent}:{env['PATH']}"}  # as in an activated environment
 
 
 def create(folder: Path, env: Mapping[str, str], study: str, more: list[str], parameters: dict[str, Any]) -> str:
@@ -46,7 +51,7 @@ def create(folder: Path, env: Mapping[str, str], study: str, more: list[str], pa
     content["command"] += more
     content["parameters"] = parameters
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
-    command = [WANDB, "sweep", "--project", "gsvae", "sweep.yaml"]
+    command = [WANDB, "sweep", "sweep.yaml"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     (path,) = re.findall(r"wandb agent (\S+)", done.stdout + done.stderr)
@@ -70,23 +75,35 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_every_point_of_a_grid_is_a_run_of_the_sweep(here, service):
+    """Also of a choice of groups, whose settings W&B would lose to the sweep's parameter of the same name."""
     folder, env = here
-    sweep = create(folder, env, "temperature", QUICK, {"tau.init": {"values": [0.5, 1.5]}, "seed": {"values": [0, 1]}})
+    parameters = {
+        "data": {"value": "digits"},
+        "tau.init": {"values": [0.5, 1.5]},
+        "sampling": {"values": ["soft", "hard"]},
+    }
+    sweep = create(folder, env, "temperature", QUICK, parameters)
     process = agent(folder, env, sweep)
     out, _ = process.communicate(timeout=150)
     assert process.returncode == 0, out
+    assert "ignored update" not in out  # what W&B's client says of settings that contradict the sweep's
     found = statuses(folder)
-    assert sorted((s["settings"]["tau.init"], s["settings"]["seed"]) for s in found) == [
-        (0.5, 0), (0.5, 1), (1.5, 0), (1.5, 1)
+    assert sorted((s["settings"]["tau.init"], s["choices"]["sampling"]) for s in found) == [
+        (0.5, "hard"), (0.5, "soft"), (1.5, "hard"), (1.5, "soft")
     ]  # fmt: skip
     for status in found:
         record = service.record(status["wandb_id"])
-        assert record["sweep"] == sweep.rpartition("/")[2]
+        assert record["sweep"] == record["group"] == sweep.rpartition("/")[2]
+        assert (record["project"], record["state"]) == ("gsvae", "finished")
         config = record["config"]
         assert config["tau"]["init"] == config["tau.init"] == status["settings"]["tau.init"]
-        assert config["seed"] == status["settings"]["seed"]
+        assert config["sampling"] == config["choices"]["sampling"] == status["choices"]["sampling"]
+        assert config["sampling._target_"] == status["settings"]["sampling._target_"]
+        assert config["data.n_val"] == status["settings"]["data.n_val"]
+        assert config["run_id"] == status["run_id"]
         assert any("val/neg_elbo" in row for row in service.rows(status["wandb_id"]))
-        assert record["summary"]["val/neg_elbo"] > 0
+        (summary,) = folder.glob(f"outputs/*/*_{status['run_id']}/summary.json")
+        assert record["summary"]["val/neg_elbo"] == json.loads(summary.read_text())["val/neg_elbo"]
 
 
 def test_a_search_by_the_service(here, service):

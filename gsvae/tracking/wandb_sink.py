@@ -186,7 +186,7 @@ class WandbSink:
                 silent=True,
             ),
         )
-        if hidden := hidden_settings(s.config, run.config):
+        if hidden := hidden_settings(s.config, run.config.as_dict()):
             run.config.update(hidden)
         return run
 
@@ -235,4 +235,5 @@ def hidden_settings(sent: Mapping[str, Any], there: Mapping[str, Any]) -> dict[s
         for name, group in groups.items()
         if not isinstance(there.get(name), Mapping)
         for key, value in group.items()
+        if f"{name}.{key}" not in there
     }
