@@ -59,6 +59,7 @@ def task(cfg: DictConfig) -> float | None:
 def run_alone(cfg: DictConfig, folder: Path, choices: dict[str, str], overrides: list[str]) -> float | None:
     """A run of its own: its end is the process's."""
     from gsvae.experiment import run_experiment
+    from gsvae.tracking.wandb_service import agents_sweep
     from gsvae.training.interrupt import Interrupted
 
     try:
@@ -70,7 +71,8 @@ def run_alone(cfg: DictConfig, folder: Path, choices: dict[str, str], overrides:
         fail(f"{folder}: {error}" if isinstance(error, BusyError) else str(error))
     except Interrupted as stop:
         log.warning("%s. Go on with: python run.py resume=%s", stop, folder)
-        sys.exit(SIGNALLED + stop.signum)
+        # An agent takes any other code for a failure, and gives up after a few: runs ended early would end it.
+        sys.exit(0 if agents_sweep() else SIGNALLED + stop.signum)
     except ClaimLost as lost:
         fail(str(lost))
     if outcome["state"] == "diverged":

@@ -150,6 +150,14 @@ def test_what_ends_it_in_one_line(tmp_path, request, url, said):
     assert said in line
 
 
+def test_a_key_that_cannot_be_one(tmp_path):
+    done = run_cli(environment("http://127.0.0.1:9", tmp_path, WANDB_API_KEY="short"), str(sweep(tmp_path / "temps")))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: tracking.mode=online: WANDB_API_KEY invalid")
+    assert "short" not in line
+
+
 def test_a_folder_without_runs(tmp_path):
     done = run_cli(environment(None, tmp_path), str(tmp_path))
     assert done.returncode == 2

@@ -17,7 +17,7 @@ def choose_mode(mode: str) -> str:
     """Resolve ``tracking.mode``: auto asks WANDB_MODE, then whether there is a login, without prompting.
 
     Raises:
-        UserError: online is demanded and there is no login.
+        UserError: online is demanded and there is no login, or one that cannot be.
     """
     if mode == "auto" and os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
         mode = os.environ["WANDB_MODE"]
@@ -27,8 +27,13 @@ def choose_mode(mode: str) -> str:
 
     # WANDB_MODE would otherwise decide what login says, and login would print two lines and ask the service for them
     wandb.setup(wandb.Settings(silent=True, mode="online"))
-    if wandb.login(prompt=False, verify=False):
-        return "online"
+    try:
+        if wandb.login(prompt=False, verify=False):
+            return "online"
+    except wandb.errors.AuthenticationError as error:  # a key that cannot be one
+        if mode != "online":
+            raise
+        raise UserError(f"tracking.mode=online: {first_line(error)}") from error
     if mode == "online":
         raise UserError(
             "tracking.mode=online: not logged in to W&B; run `wandb login`, set WANDB_API_KEY, "
