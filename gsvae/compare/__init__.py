@@ -9,6 +9,7 @@ from gsvae.compare.comparison import Comparison, compare
 from gsvae.compare.page import write_page
 from gsvae.compare.sheet import write_sheet
 from gsvae.compare.table import as_text
+from gsvae.errors import UserError
 
 __all__ = ["Comparison", "compare", "text", "update"]
 
@@ -17,14 +18,16 @@ def update(folder: Path) -> None:
     """Write a sweep's ``summary.csv`` and ``comparison.html``; several processes may, one after the other does.
 
     Raises:
-        UserError: there is no run in the folder.
+        UserError: there is no such folder, or no run in it.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder")
     asked = time.time_ns()
-    (folder / ".sweep").mkdir(parents=True, exist_ok=True)
+    (folder / ".sweep").mkdir(exist_ok=True)
     with open(folder / ".sweep" / "compare.lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.seek(0)
-        if int(lock.read() or 0) > asked:  # somebody has looked since, and saw what we would see
+        if asked < begun(lock.read()) <= time.time_ns():  # somebody has looked since, and saw what we would see
             return
         looked = time.time_ns()
         write(compare([folder]), folder)
@@ -32,6 +35,11 @@ def update(folder: Path) -> None:
         lock.write(str(looked))
         lock.flush()
         os.fsync(lock.fileno())
+
+
+def begun(record: str) -> int:
+    """When the last look began, nanoseconds; 0 where that is not known."""
+    return int(record) if record.strip().isdecimal() else 0
 
 
 def write(comparison: Comparison, folder: Path) -> None:

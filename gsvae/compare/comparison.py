@@ -32,7 +32,13 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.ranked, self.metric or "")
+        found = verdict(self.ranked, self.metric or "")
+        return f"{found} But the images are not the same: see the warning." if self.warning and self.ranked else found
+
+    @property
+    def unscored(self) -> list[Run]:
+        """Finished runs that lack the metric."""
+        return [run for run in self.runs if run.state == "finished" and self.metric not in run.metrics]
 
     @property
     def warning(self) -> str | None:
@@ -50,7 +56,7 @@ def compare(paths: Sequence[Path], metric: str | None = None, *, maximize: bool 
     Raises:
         UserError: no such folder, no runs in it, or no such metric.
     """
-    sweeps = [read_sweep(path) for path in paths]
+    sweeps = together([read_sweep(path) for path in paths])
     runs = [run for sweep in sweeps for run in (with_sweep(sweep) if len(sweeps) > 1 else sweep.runs)]
     keys = differing_keys(runs)
     groups = group_runs(runs, keys)
@@ -64,6 +70,32 @@ def compare(paths: Sequence[Path], metric: str | None = None, *, maximize: bool 
     more = metric in MORE_IS_BETTER if maximize is None else maximize
     ranked = rank_groups(groups, metric, maximize=more) if metric else []
     return Comparison(" + ".join(sweep.name for sweep in sweeps), runs, keys, groups, metric, more, ranked)
+
+
+def together(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """Sweeps that have names of their own and no run in common; runs that were given singly are one sweep."""
+    seen: set[Path] = set()
+    found: dict[Path | None, Sweep] = {}
+    for sweep in sorted(sweeps, key=is_single):  # a run that is also in a sweep belongs to that
+        place = None if is_single(sweep) and len(sweeps) > 1 else sweep.path.resolve()
+        new = [run for run in sweep.runs if run.state == "waiting" or run.folder.resolve() not in seen]
+        seen |= {run.folder.resolve() for run in new}
+        if place is None:
+            earlier = found[None].runs if None in found else []
+            found[None] = Sweep(sweep.path, "runs", [*earlier, *new])
+        else:
+            found.setdefault(place, Sweep(sweep.path, sweep.name, new))
+    names = [sweep.name for sweep in found.values()]
+    return [
+        replace(sweep, name=str(sweep.path.resolve())) if names.count(sweep.name) > 1 else sweep
+        for sweep in found.values()
+        if sweep.runs
+    ]
+
+
+def is_single(sweep: Sweep) -> bool:
+    """Whether it is one run's own folder."""
+    return [run.folder for run in sweep.runs] == [sweep.path]
 
 
 def with_sweep(sweep: Sweep) -> list[Run]:

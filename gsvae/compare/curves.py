@@ -1,12 +1,12 @@
 """Training curves: a group's mean over seeds at each step, and the span of its runs."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gsvae.compare.groups import Group
-from gsvae.compare.runs import read_history
+from gsvae.compare.runs import Run, is_number, read_history
 
 __all__ = ["curves"]
 
@@ -14,21 +14,28 @@ POINTS = 150
 AXES = ("step", "epoch")
 
 
-def curves(group: Group) -> dict[str, dict[str, list[float | None]]]:
-    """By metric: ``x`` in steps, and over the group's runs the ``mean``, the lowest and the highest value.
+def curves(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """By metric: ``x`` in steps, over the runs the ``mean``, the lowest and the highest value, and the steps per epoch.
 
     Runs that ended early count as far as they came.
     """
+    per_epoch = None
     by_metric: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for run in group.runs:
+    for run in runs:
         points: dict[str, list[tuple[float, float]]] = {}
         for row in read_history(run.folder):
             for name, value in row.items():
-                if name not in AXES and not name.startswith("test") and isinstance(value, int | float):
-                    points.setdefault(name, []).append((row.get("step", 0), value))
+                if name not in AXES and not name.startswith("test") and is_number(value):
+                    points.setdefault(name, []).append((row["step"], value))
+            if is_number(row.get("epoch")) and row["epoch"] > 0:
+                per_epoch = row["step"] / row["epoch"]
         for name, found in points.items():
             by_metric.setdefault(name, []).append(tuple(np.array(found, dtype=float).T))
-    return {name: merged(lines) for name, lines in by_metric.items() if max(len(x) for x, _ in lines) > 1}
+    return {
+        name: {**merged(lines), "per_epoch": per_epoch}
+        for name, lines in by_metric.items()
+        if max(len(x) for x, _ in lines) > 1
+    }
 
 
 def merged(lines: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, list[Any]]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gsvae.compare.runs import Run
+from gsvae.compare.runs import Run, is_number
 
-__all__ = ["Group", "differing_keys", "group_runs", "mixed_protocols", "shown", "value_of"]
+__all__ = ["Group", "differing_keys", "group_runs", "images_of", "mixed_protocols", "shown", "value_of"]
 
 MISSING = "–"
 
@@ -39,7 +39,7 @@ def group_runs(runs: Sequence[Run], keys: Sequence[str]) -> list[Group]:
         values = {key: value_of(run, key) for key in keys}
         found.setdefault(json.dumps(values, default=str), Group(values, [])).runs.append(run)
     for group in found.values():
-        group.runs.sort(key=lambda run: (run.seed is None, run.seed))
+        group.runs.sort(key=lambda run: (run.seed is None, rank(run.seed)))
     return sorted(found.values(), key=lambda group: [rank(value) for value in group.values.values()])
 
 
@@ -91,11 +91,22 @@ def value_of(run: Run, key: str) -> Any:
 def mixed_protocols(runs: Sequence[Run]) -> str | None:
     """A warning where the runs' numbers are not about the same images, or None."""
     finished = [run for run in runs if run.state == "finished"]
-    kinds = {(run.choices.get("data", "?"), run.protocol or "?") for run in finished}
-    if len(kinds) < 2:
-        return None
-    words = ", ".join(f"{data} ({protocol})" for data, protocol in sorted(kinds))
-    return f"Not comparable: these runs are scored on different images: {words}."
+    kinds = sorted({images_of(run) for run in finished if run.protocol})
+    if len(kinds) > 1:
+        return f"Not comparable: these runs are scored on different images: {', '.join(kinds)}."
+    told = [run for run in finished if run.settings]
+    keys = sorted({key for run in told for key in run.settings if key.startswith("data.") and differs(told, key)})
+    if keys:
+        words = [
+            f"{key} is {', '.join(sorted({shown(run.settings.get(key, MISSING)) for run in told}))}" for key in keys
+        ]
+        return f"Not comparable: these runs do not have the same images: {'; '.join(words)}."
+    return None
+
+
+def images_of(run: Run) -> str:
+    """The data set and how it was binarised, as far as the run tells: ``mnist (dynamic)``."""
+    return " ".join([run.choices.get("data", ""), f"({run.protocol})" if run.protocol else ""]).strip()
 
 
 def shown(value: Any) -> str:
@@ -115,6 +126,6 @@ def ordered(names: set[str]) -> list[str]:
 
 def rank(value: Any) -> tuple[int, float, str]:
     """Numbers by size, before all else by its text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return (0, float(value), "")
     return (1, 0.0, shown(value))

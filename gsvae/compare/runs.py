@@ -1,6 +1,8 @@
 """Runs as their folders tell of them, whatever state they are in."""
 
 import json
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 
 from gsvae.errors import UserError
 
-__all__ = ["Run", "Sweep", "read_history", "read_sweep", "states"]
+__all__ = ["Run", "Sweep", "is_number", "read_history", "read_sweep", "states"]
+
+MOST_ROWS = 150  # of a history that are read, of each kind of row
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,27 @@ def read_sweep(path: Path) -> Sweep:
     """
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder")
-    folders = [path] if (path / "status.json").is_file() else sorted(f.parent for f in path.glob("**/status.json"))
-    runs = [run for folder in folders if (run := read_run(folder))]
+    runs = [run for folder in run_folders(path) if (run := read_run(folder))]
     record = read_json(path / "sweep.json")
     begun = {run.folder.name for run in runs}
-    jobs = record.get("jobs", {}).values()
-    runs += [Run(path / job["folder"], job["name"], "waiting") for job in jobs if job["folder"] not in begun]
+    for job in as_dict(record.get("jobs")).values():
+        folder, name = as_dict(job).get("folder"), as_dict(job).get("name")
+        if folder is None or str(folder) not in begun:
+            runs.append(Run(path / str(folder or ""), str(name or folder or "a job"), "waiting"))
     if not runs:
         raise UserError(f"{path}: there is no run in it; expected a sweep's folder, or a run's")
-    return Sweep(path, str(record.get("name", path.resolve().name)), runs)
+    return Sweep(path, str(record.get("name") or path.resolve().name), runs)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run folders at or below a folder, by their paths; what is inside a run's is its own."""
+    found = []
+    for place, folders, files in os.walk(path):
+        if "status.json" in files:
+            found.append(Path(place))
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return sorted(found)
 
 
 def read_run(folder: Path) -> Run | None:
@@ -78,47 +94,78 @@ def read_run(folder: Path) -> Run | None:
         return None
     summary = read_json(folder / "summary.json") if status["state"] == "finished" else {}
     metrics = {key: float(value) for key, value in summary.items() if is_number(value)}
-    kl = summary.get("codes/kl_per_latent") or ()
+    kl, protocol, error = summary.get("codes/kl_per_latent"), summary.get("protocol"), status.get("error")
+    overrides = status.get("overrides")
     return Run(
         folder=folder,
-        name=str(status.get("name", folder.name)),
+        name=str(status.get("name") or folder.name),
         state=str(status["state"]),
-        error=status.get("error"),
-        settings=status.get("settings") or {},
-        choices=status.get("choices") or {},
-        keys=tuple(str(o).split("=", 1)[0].lstrip("+~") for o in status.get("overrides") or ()),
+        error=None if error is None else str(error),
+        settings=as_dict(status.get("settings")),
+        choices={
+            group: "null" if option is None else str(option) for group, option in as_dict(status.get("choices")).items()
+        },
+        keys=tuple(str(o).split("=", 1)[0].lstrip("+~") for o in overrides) if isinstance(overrides, list) else (),
         metrics=metrics,
-        protocol=summary.get("protocol"),
-        kl_L=tuple(value for value in kl if is_number(value)),
+        protocol=None if protocol is None else str(protocol),
+        kl_L=tuple(value for value in kl if is_number(value)) if isinstance(kl, list) else (),
     )
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none or it is damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return as_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The rows of ``history.jsonl``; a torn last line is left out."""
-    rows: list[dict[str, Any]] = []
+    """The rows of ``history.jsonl``, thinned if they are many; a torn last line is left out."""
     try:
-        lines = (folder / "history.jsonl").read_text().splitlines()
+        lines = (folder / "history.jsonl").read_bytes().split(b"\n")
     except OSError:
-        return rows
-    for line in lines:
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in thinned(lines):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict) and is_number(row.get("step")):
+            rows.append(row)
     return rows
 
 
+def thinned(lines: list[bytes]) -> list[bytes]:
+    """Of each kind of row at most ``MOST_ROWS``, evenly spaced, the last among them: most of the time goes in parsing.
+
+    Rows of training and of validation differ in their last key.
+    """
+    if len(lines) <= MOST_ROWS:
+        return lines
+    kinds: dict[bytes, list[int]] = {}
+    for index, line in enumerate(lines):
+        kinds.setdefault(b"".join(line.rsplit(b'"', 2)[1:2]), []).append(index)
+    kept: list[int] = []
+    for places in kinds.values():
+        if len(places) > MOST_ROWS:
+            places = [places[round(k * (len(places) - 1) / (MOST_ROWS - 1))] for k in range(MOST_ROWS)]
+        kept += places
+    return [lines[index] for index in sorted(kept)]
+
+
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a finite number."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """The value, if it is the JSON object that is expected in its place."""
+    return value if isinstance(value, dict) else {}
 
 
 def states(runs: Sequence[Run]) -> dict[str, int]:

@@ -21,7 +21,7 @@ def write_sheet(comparison: Comparison, path: Path) -> None:
         begun = run.state != "waiting"
         settings = [shown(value_of(run, key)) if begun else "" for key in comparison.keys]
         place = run.folder.relative_to(path.parent) if run.folder.is_relative_to(path.parent) else run.folder
-        seed = "" if run.seed is None else run.seed
+        seed = "" if run.seed is None else shown(run.seed)
         numbers = [run.metrics.get(name, "") for name in metrics]
         rows.writerow([place, run.name, run.state, run.error or "", *settings, seed, *numbers])
     write_atomically(path, lambda file: file.write(out.getvalue().encode()))

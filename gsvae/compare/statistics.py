@@ -1,12 +1,16 @@
 """Means over seeds with their standard errors, and whether a difference of two is noise."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from gsvae.compare.groups import Group
 
-__all__ = ["NOISE", "Score", "choose_metric", "rank_groups", "score", "verdict", "welch"]
+__all__ = ["NOISE", "Score", "choose_metric", "rank_groups", "score", "verdict", "welch", "welch_matrix"]
 
 NOISE = 0.05  # a difference with a larger p is called noise
 PREFERRED = ("val/neg_elbo", "test/neg_elbo")  # choosing by test images would flatter what is chosen
@@ -36,9 +40,15 @@ class Score:
 
 
 def score(group: Group, metric: str) -> Score | None:
-    """A group's score, of its finished runs; None if none has the metric."""
-    values = tuple(run.metrics[metric] for run in group.runs if run.state == "finished" and metric in run.metrics)
-    return Score(values) if values else None
+    """A group's score, of its finished runs; None if none has the metric.
+
+    A seed that was run twice counts once, as the later folder has it: the same run again is no further evidence.
+    """
+    found: dict[Any, float] = {}
+    for index, run in enumerate(group.runs):
+        if run.state == "finished" and metric in run.metrics:
+            found[("no seed", index) if run.seed is None else json.dumps(run.seed)] = run.metrics[metric]
+    return Score(tuple(found.values())) if found else None
 
 
 def choose_metric(groups: Sequence[Group]) -> str | None:
@@ -54,14 +64,22 @@ def rank_groups(groups: Sequence[Group], metric: str, *, maximize: bool = False)
 
 def welch(a: Score, b: Score) -> float | None:
     """The p of Welch's two-sided t-test; None where there is a single run, or no spread at all."""
-    if a.n < 2 or b.n < 2 or not (a.se or b.se):
-        return None
+    return welch_matrix([a, b])[0][1]
+
+
+def welch_matrix(scores: Sequence[Score | None]) -> list[list[float | None]]:
+    """The p of :func:`welch` for every pair."""
     from scipy.special import stdtr  # scipy.stats has the test itself, and takes two seconds to import
 
-    va, vb = (a.se or 0.0) ** 2, (b.se or 0.0) ** 2
-    t = (a.mean - b.mean) / math.sqrt(va + vb)
-    freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
-    return float(2 * stdtr(freedom, -abs(t)))
+    tested = [s if s and s.n > 1 else None for s in scores]
+    mean = np.array([s.mean if s else math.nan for s in tested])
+    v = np.array([(s.se or 0.0) ** 2 if s else math.nan for s in tested])  # the variance of a mean
+    w = np.array([(s.se or 0.0) ** 4 / (s.n - 1) if s else math.nan for s in tested])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = v[:, None] + v
+        t = (mean[:, None] - mean) / np.sqrt(total)
+        p = 2 * stdtr(total**2 / (w[:, None] + w), -np.abs(t))
+    return [[None if math.isnan(value) else value for value in row] for row in p.tolist()]
 
 
 def verdict(ranked: Sequence[tuple[Group, Score]], metric: str) -> str:

@@ -35,11 +35,16 @@ def render(comparison: Comparison) -> RenderableType:
     if comparison.warning:
         parts.append(Text(f"warning: {comparison.warning}"))
     unfinished = [run for run in comparison.runs if run.state != "finished"]
-    if unfinished:
-        parts.append(Text("Not ranked: " + ", ".join(f"{n} {state}" for state, n in states(unfinished).items())))
-        for run in unfinished:
-            if run.error and run.state in ("failed", "diverged"):
-                parts.append(Text(f"  {run.name}: {run.state}: {run.error.splitlines()[0]}"))
+    left_out = [f"{n} {state}" for state, n in states(unfinished).items()]
+    if comparison.metric and comparison.unscored:
+        left_out.append(f"{len(comparison.unscored)} finished without {comparison.metric}")
+    if left_out:
+        parts.append(Text("Not ranked: " + ", ".join(left_out)))
+        told = [run for run in unfinished if run.error and run.error.strip()]
+        for run in told[:ROWS]:
+            parts.append(Text(f"  {run.name}: {run.state}: {(run.error or '').strip().splitlines()[0]}"))
+        if len(told) > ROWS:
+            parts.append(Text(f"  … and {len(told) - ROWS} more in summary.csv"))
     return Lines(*parts)
 
 
@@ -48,10 +53,10 @@ def ranking(comparison: Comparison) -> Table:
     columns = dict.fromkeys([comparison.metric or "", *COLUMNS])
     present = [name for name in columns if any(score(group, name) for group, _ in comparison.ranked)]
     table = Table(
-        title=f"{comparison.name}: mean ± standard error, one-hot codes, nats per image", title_justify="left"
+        title=Text(f"{comparison.name}: mean ± standard error, one-hot codes, nats per image"), title_justify="left"
     )
     for key in comparison.keys or ["runs"]:
-        table.add_column(key, no_wrap=True)
+        table.add_column(Text(key), no_wrap=True)
     table.add_column("n", justify="right")
     for name in present:
         arrow = ("↑" if comparison.maximize else "↓") if name == comparison.metric else ""
@@ -59,7 +64,7 @@ def ranking(comparison: Comparison) -> Table:
     for place, (group, found) in enumerate(comparison.ranked[:ROWS]):
         names = [shown(value) for value in group.values.values()] or ["all"]
         cells = [as_cell(score(group, name)) for name in present]
-        table.add_row(*names, str(found.n), *cells, style="bold" if place == 0 else "")
+        table.add_row(*map(Text, names), str(found.n), *cells, style="bold" if place == 0 else "")
     return table
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 __all__ = ["pictures"]
 
-LARGE = 120_000  # bytes from which a picture is made smaller
+LARGE = 60_000  # bytes from which a picture is made smaller
 WIDEST = 560  # pixels, then
 KINDS = ("reconstructions", "samples", "traversals", "codes")
 
@@ -19,7 +19,7 @@ def pictures(folder: Path) -> dict[str, str]:
     for path in sorted((folder / "images").glob("*.png"), key=lambda p: (order(p.stem), p.stem)):
         try:
             found[path.stem] = data_url(path)
-        except OSError:
+        except (OSError, ValueError, Image.DecompressionBombError):
             continue
     return found
 

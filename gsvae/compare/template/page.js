@@ -2,10 +2,18 @@
 // The page's data is a JSON object; texts in it come from users and go into the page as text only.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const VIRIDIS = ["#440154", "#3b528b", "#21918c", "#5ec962", "#d8c21a"]; // the last darker than viridis', for white
-const NAMED = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000", "#6a51a3"]; // Okabe and Ito
+const DARK = matchMedia("(prefers-color-scheme: dark)").matches;
+const VIRIDIS = DARK // lighter at its dark end, or darker at its light one, to be seen on the page
+  ? ["#b08cff", "#7fa7ff", "#35c5bd", "#7fe07f", "#fde725"] : ["#440154", "#3b528b", "#21918c", "#4fb04f", "#c9a800"];
+const NAMED = DARK // Okabe and Ito's
+  ? ["#56b4e9", "#f0813a", "#2fc495", "#e29cc4", "#e69f00", "#f0e442", "#c9a86a", "#a99be0"]
+  : ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000", "#6a51a3"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
-const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x"];
+const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
+const FILLS = ["", "/", ".", "x", "-"]; // of bars, where lines have dashes
+const MOST_SHADES = 12; // curves
+const MOST_NAMES = 6; // of lines in a small plot
+const STATES = ["finished", "running", "interrupted", "pruned", "diverged", "failed"];
 const LABELS = {
   "val/neg_elbo": "validation −ELBO", "test/neg_elbo": "test −ELBO", "test/iwae": "test IWAE bound",
   "val/relaxed_loss": "relaxed loss, validation", "train/loss": "training loss (relaxed)", "train/kl": "training KL",
@@ -14,10 +22,12 @@ const LABELS = {
   "codes/active": "active latents", "codes/dead": "dead codes", "train/tau": "temperature τ",
   "train/lr": "learning rate", "train/grad_norm": "gradient norm",
 };
+// Plotly reads tags and templates in what it is told to write.
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "% {");
 const IN_NATS = /neg_elbo|iwae|loss|kl$|reconstruction/;
-const titleOf = (metric) => (LABELS[metric] || metric) + (IN_NATS.test(metric) ? " (nats per image)" : "");
+const titleOf = (metric) => escaped(LABELS[metric] || metric) + (IN_NATS.test(metric) ? " (nats per image)" : "");
 
-// ---------------------------------------------------------------- colours: one per value of the richest setting
+// ---------------------------------------------------------------- colour: the value of the richest setting; stroke: the others'
 
 const valuesOf = (key) => {
   const found = new Map();
@@ -42,12 +52,11 @@ for (const group of data.groups) {
   const values = first ? valuesOf(first) : [];
   const place = values.indexOf(group.values[first]);
   const ordered = first && isNumeric(first) && values.length > 2;
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const scale = dark ? ["#b08cff", "#7fa7ff", "#35c5bd", "#7fe07f", "#fde725"] : VIRIDIS;
-  group.colour = !first ? NAMED[0] : ordered ? mix(scale, place / (values.length - 1)) : NAMED[place % NAMED.length];
+  group.colour = !first ? NAMED[0] : ordered ? mix(VIRIDIS, place / (values.length - 1)) : NAMED[place % NAMED.length];
   const rest = others.map((key) => group.values[key]).join(" ");
   const rests = [...new Set(data.groups.map((g) => others.map((key) => g.values[key]).join(" ")))].sort();
   group.dash = DASHES[rests.indexOf(rest) % DASHES.length];
+  group.fill = FILLS[rests.indexOf(rest) % FILLS.length];
   group.symbol = SYMBOLS[rests.indexOf(rest) % SYMBOLS.length];
 }
 
@@ -57,19 +66,21 @@ const filterKeys = data.keys.filter((key) => valuesOf(key).length <= 24);
 const hidden = {};
 function readAddress() {
   for (const key of [...filterKeys, "state"]) hidden[key] = new Set();
-  for (const part of decodeURIComponent(location.hash.slice(1)).split("&")) {
-    const [key, list] = [part.slice(0, part.indexOf("=")), part.slice(part.indexOf("=") + 1)];
-    if (key in hidden && list) hidden[key] = new Set(list.split("|"));
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) { // never throws, whatever the address
+    const key = name.replace(/^hide\./, "");
+    if (name.startsWith("hide.") && Object.hasOwn(hidden, key)) hidden[key].add(value);
   }
 }
 function writeAddress() {
-  const parts = Object.entries(hidden).filter(([, set]) => set.size).map(([key, set]) => key + "=" + [...set].join("|"));
-  history.replaceState(null, "", "#" + encodeURIComponent(parts.join("&")));
+  const parts = new URLSearchParams(Object.entries(hidden).flatMap(([key, set]) => [...set].map((v) => ["hide." + key, v])));
+  history.replaceState(null, "", "#" + parts);
 }
+const isFiltered = () => Object.values(hidden).some((set) => set.size);
 const visibleRun = (run) => !hidden.state.has(run.state);
 const runsOf = (group) => group.runs.map((index) => data.runs[index]).filter(visibleRun);
-const visibleGroups = () => data.groups.filter(
-  (group) => filterKeys.every((key) => !hidden[key].has(group.values[key])) && runsOf(group).length);
+const isChosen = (group) => filterKeys.every((key) => !hidden[key].has(group.values[key]));
+const visibleGroups = () => data.groups.filter((group) => isChosen(group) && runsOf(group).length);
+data.groups.forEach((group, index) => group.runs.forEach((run) => { data.runs[run].group = index; }));
 const rankedGroups = (metric) => visibleGroups().filter((group) => group.scores[metric] && !hidden.state.has("finished"));
 
 function element(name, text, className) {
@@ -97,7 +108,7 @@ function drawFilters() {
     }
     nav.append(set);
   }
-  if (Object.values(hidden).some((set) => set.size)) {
+  if (isFiltered()) {
     const button = element("button", "show all");
     button.onclick = () => { Object.values(hidden).forEach((set) => set.clear()); writeAddress(); draw(); };
     nav.append(button);
@@ -111,15 +122,32 @@ const number = (value) => value.toFixed(2);
 const withError = (score) => !score ? "–" : number(score[1]) + (score[2] === null ? "" : " ± " + number(score[2]));
 let sorting = { by: null, up: false };
 
+function drawVerdict(order) {
+  const [best, second] = order, metric = data.metric;
+  if (!isFiltered()) { byId("verdict").textContent = data.verdict; return; }
+  if (!best) { byId("verdict").textContent = "Nothing of what is shown has finished."; return; }
+  if (!second) { byId("verdict").textContent = "Of what is shown only " + best.label + " has finished: " + withError(best.scores[metric]) + "."; return; }
+  const p = pValue(best, second), by = Math.abs(best.scores[metric][1] - second.scores[metric][1]);
+  byId("verdict").textContent = "Of what is shown, " + best.label + " beats " + second.label + " by " + number(by)
+    + (IN_NATS.test(metric) ? " nats" : "") + " (" + metric + (p === null ? "): whether that is noise cannot be told."
+      : ", Welch's p = " + p.toPrecision(2) + "): that " + (p > data.noise ? "may well be" : "is unlikely to be") + " noise.");
+}
+
+function pValue(group, other) {
+  return group.p[data.groups.indexOf(other)] ?? other.p[data.groups.indexOf(group)] ?? null;
+}
+
 function drawRanking() {
   const table = byId("ranking"), metric = data.metric;
   table.replaceChildren();
   const groups = metric ? rankedGroups(metric) : [];
   byId("ranking-note").textContent = groups.length
-    ? "Mean ± standard error over n seeds; one-hot codes, nats per image. Ranked by " + metric + "." : "";
-  if (!groups.length) { table.append(element("caption", "No finished run to rank.", "empty")); return; }
+    ? "Mean ± standard error over n seeds; one-hot codes, nats per image. Ranked by " + metric + "."
+      + (data.unscored ? " Finished without it, and not ranked: " + data.unscored + "." : "") : "";
+  if (!groups.length) { drawVerdict([]); table.append(element("caption", "No finished run to rank.", "empty")); return; }
   const better = (a, b) => (data.maximize ? -1 : 1) * (a.scores[metric][1] - b.scores[metric][1]);
   const order = [...groups].sort(better), best = order[0];
+  drawVerdict(order);
   const shown = [...new Set([metric, "val/neg_elbo", "test/neg_elbo", "test/iwae", "codes/perplexity", "codes/active"])]
     .filter((name) => groups.some((group) => group.scores[name]));
   const columns = [
@@ -159,9 +187,9 @@ function drawRanking() {
 
 function mark(group, best) {
   if (group === best) return "best";
-  const p = group.p[data.groups.indexOf(best)];
-  if (p === null || p === undefined) return "";
-  return p > 0.05 ? "within noise of the best (p = " + p.toPrecision(2) + ")" : "";
+  const p = pValue(group, best);
+  if (p === null) return "";
+  return p > data.noise ? "within noise of the best (p\u00a0=\u00a0" + p.toPrecision(2) + ")" : "";
 }
 
 // ---------------------------------------------------------------- plots
@@ -196,7 +224,10 @@ function nothing(holder, words) {
 
 function isLog(key) {
   const values = valuesOf(key).map(Number).filter((v) => v > 0);
-  return values.length > 2 && values.length === valuesOf(key).length && Math.max(...values) / Math.min(...values) >= 10;
+  if (values.length < 3 || values.length !== valuesOf(key).length) return false;
+  const spread = (list) => Math.max(...list) / Math.min(...list), next = values.slice(1); // values are sorted
+  const ratios = next.map((v, i) => v / values[i]), differences = next.map((v, i) => v - values[i]);
+  return values.at(-1) / values[0] >= 20 || (Math.min(...ratios) > 1.4 && spread(ratios) < spread(differences));
 }
 
 function drawAgainst() {
@@ -214,63 +245,74 @@ function drawAgainst() {
       const rest = data.keys.filter((other) => other !== key).map((other) => other + "=" + group.values[other]).join(" ");
       series.set(rest, [...(series.get(rest) || []), group]);
     }
-    const traces = [];
-    const many = series.size > 12;
-    [...series.entries()].forEach(([rest, members], index) => {
-      members.sort((a, b) => numeric ? a.numbers[key] - b.numbers[key] : valuesOf(key).indexOf(a.values[key]) - valuesOf(key).indexOf(b.values[key]));
-      const x = (group) => numeric ? group.numbers[key] : group.values[key];
-      const otherKey = data.keys.find((other) => other !== key);
-      const ordered = otherKey && data.keys.length === 2 && isNumeric(otherKey) && valuesOf(otherKey).length > 2;
-      const colour = many ? members[0].colour : ordered ? members[0].colour : NAMED[index % NAMED.length];
-      const dots = members.flatMap((group) => runsOf(group).filter((run) => metric in run.metrics)
-        .map((run) => [x(group), run.metrics[metric], run.name]));
+    const traces = [], many = series.size > 12, named = series.size > 1 && series.size <= MOST_NAMES;
+    const common = (members, what, otherwise) => members.every((g) => g[what] === members[0][what]) ? members[0][what] : otherwise;
+    const x = (group) => numeric ? group.numbers[key] : escaped(group.values[key]);
+    for (const [rest, members] of series) {
+      members.sort((a, b) => numeric ? x(a) - x(b) : valuesOf(key).indexOf(a.values[key]) - valuesOf(key).indexOf(b.values[key]));
+      const dots = members.flatMap((group) => runsOf(group).filter((run) => run.state === "finished" && metric in run.metrics)
+        .map((run) => ({ x: x(group), y: run.metrics[metric], text: run.name, colour: group.colour, symbol: group.symbol })));
       traces.push({
-        type: "scatter", mode: "markers", x: dots.map((d) => d[0]), y: dots.map((d) => d[1]), text: dots.map((d) => d[2]),
-        hovertemplate: "%{text}<br>%{y:.2f}<extra></extra>", legendgroup: rest, showlegend: false,
-        marker: { color: colour, size: 7, opacity: 0.5, symbol: SYMBOLS[(many ? 0 : index) % SYMBOLS.length] },
+        type: "scatter", mode: "markers", x: dots.map((d) => d.x), y: dots.map((d) => d.y), text: dots.map((d) => escaped(d.text)),
+        hovertemplate: "%{y:.2f}<br>%{text}<extra></extra>", legendgroup: rest, showlegend: false,
+        marker: { color: dots.map((d) => d.colour), symbol: dots.map((d) => d.symbol), size: 8, opacity: 0.6 },
       });
-      if (many) return;
+      if (many) continue;
+      const colour = common(members, "colour", css("--soft"));
       traces.push({
-        type: "scatter", mode: "lines+markers", name: rest || "mean", legendgroup: rest, showlegend: series.size > 1,
-        x: members.map(x), y: members.map((group) => group.scores[metric][1]), line: { color: colour, width: 2 },
-        marker: { size: 4 }, hoverinfo: "skip",
+        type: "scatter", mode: "lines+markers", name: escaped(rest || "mean"), legendgroup: rest, showlegend: named,
+        x: members.map(x), y: members.map((group) => group.scores[metric][1]),
+        line: { color: colour, width: 2, dash: common(members, "dash", "solid") }, marker: { size: 4, color: colour },
+        hovertemplate: "%{y:.2f}<br>mean of " + escaped(rest || "all") + "<extra></extra>",
         error_y: { type: "data", array: members.map((group) => group.scores[metric][2] || 0), color: colour, thickness: 1.4, width: 4 },
       });
-    });
-    const ticks = numeric && valuesOf(key).length <= 12 ? { tickvals: valuesOf(key).map(Number), ticktext: valuesOf(key) } : {};
+    }
+    const ticks = numeric && valuesOf(key).length <= 12 ? { tickvals: valuesOf(key).map(Number), ticktext: valuesOf(key).map(escaped) } : {};
     Plotly.react(plot, traces, layout({
-      xaxis: { title: { text: key }, type: numeric ? (isLog(key) ? "log" : "linear") : "category", ...ticks },
+      xaxis: { title: { text: escaped(key) }, type: numeric ? (isLog(key) ? "log" : "linear") : "category", ...ticks },
       yaxis: { title: { text: titleOf(metric) } }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      margin: { l: 60, r: 16, t: 54, b: 46 },
+      margin: { l: 60, r: 16, t: 54, b: 46 }, height: 400 + (named ? 21 * Math.max(0, series.size - 2) : 0),
     }), CONFIG);
   }
 }
 
 function drawCurves() {
-  const holder = byId("curves"), metric = byId("curve-metric").value;
-  const groups = visibleGroups().filter((group) => group.curves[metric]);
-  if (!groups.length) { nothing(holder, "No curve to show yet."); return; }
+  const holder = byId("curves"), metric = byId("curve-metric").value, axis = byId("curve-axis").value;
+  const lines = visibleGroups().flatMap((group) => STATES.filter((state) => !hidden.state.has(state) && group.curves[state]?.[metric])
+    .map((state) => {
+      const { x, mean, low, high, per_epoch } = group.curves[state][metric];
+      const scaled = axis === "epoch" && per_epoch ? x.map((step) => step / per_epoch) : x;
+      return { group, mean, low, high, x: scaled, name: escaped(group.label + (state === "finished" ? "" : " (" + state + ")")), whole: state === "finished" };
+    }));
+  if (!lines.length) { nothing(holder, "No curve to show yet."); return; }
   if (!holder.classList.contains("js-plotly-plot")) holder.replaceChildren();
-  const traces = groups.flatMap((group) => {
-    const { x, mean, low, high } = group.curves[metric];
-    const line = { type: "scatter", mode: "lines", x, legendgroup: group.label, hoverinfo: "skip", showlegend: false };
+  const shaded = lines.length <= MOST_SHADES;
+  byId("shades").textContent = shaded ? "The shade spans the lowest to the highest seed."
+    : "Of more than " + MOST_SHADES + " curves the means alone; with fewer, by the filters above, the span of the seeds is shaded.";
+  const traces = lines.flatMap(({ group, mean, low, high, x, name, whole }) => {
+    const line = { type: "scatter", mode: "lines", x, legendgroup: name, hoverinfo: "skip", showlegend: false };
     return [
-      { ...line, y: low, line: { width: 0 } },
-      { ...line, y: high, line: { width: 0 }, fill: "tonexty", fillcolor: faded(group.colour, 0.16) },
-      { ...line, y: mean, name: group.label, showlegend: true, line: { color: group.colour, width: 2, dash: group.dash },
-        hoverinfo: "all", hovertemplate: "%{y:.4g}" },
+      ...(!shaded ? [] : [
+        { ...line, y: low, line: { width: 0 } },
+        { ...line, y: high, line: { width: 0 }, fill: "tonexty", fillcolor: faded(group.colour, whole ? 0.16 : 0.08) },
+      ]),
+      { ...line, y: mean, name, showlegend: true, line: { color: group.colour, width: whole ? 2 : 1.2, dash: group.dash },
+        opacity: whole ? 1 : 0.7, hoverinfo: "all", hovertemplate: "%{y:.4g}" },
     ];
   });
   // The first tenth of training would flatten all that comes after it.
-  const last = Math.max(...groups.map((group) => group.curves[metric].x.at(-1)));
-  const long = groups.filter((group) => group.curves[metric].x.at(-1) > last / 2);
-  const late = long.flatMap(({ curves }) => curves[metric].mean.filter((v, i) => v !== null && curves[metric].x[i] > last / 10));
-  const finite = late.length ? late : groups.flatMap(({ curves }) => curves[metric].mean.filter((v) => v !== null));
-  const [low, high] = [Math.min(...finite), Math.max(...finite)], room = (high - low || Math.abs(high) || 1) * 0.06;
+  const whole = lines.filter((line) => line.whole), telling = whole.length ? whole : lines; // not the steps before a divergence
+  const last = Math.max(...telling.map(({ x }) => x.at(-1)));
+  const late = telling.filter(({ x }) => x.at(-1) > last / 2)
+    .flatMap(({ x, low, high, mean }) => (shaded ? [...low, ...high] : mean).filter((v, i) => v !== null && x[i % x.length] > last / 10));
+  const finite = late.length ? late : telling.flatMap(({ mean }) => mean.filter((v) => v !== null));
+  const [least, most] = [Math.min(...finite), Math.max(...finite)], room = (most - least || Math.abs(most) || 1) * 0.06;
+  const below = innerWidth < 800 || Math.max(...lines.map(({ name }) => name.length)) > 60;
+  const height = below ? 480 + 21 * lines.length : Math.min(900, Math.max(480, 60 + 28 * lines.length));
   Plotly.react(holder, traces, layout({
-    height: 480, hovermode: "x unified", xaxis: { title: { text: "step" } },
-    yaxis: { title: { text: titleOf(metric) }, range: [low - room, high + room] },
-    legend: { orientation: innerWidth < 800 ? "h" : "v", y: innerWidth < 800 ? -0.2 : 1 },
+    height, hovermode: lines.length > 12 ? "closest" : "x unified", xaxis: { title: { text: axis } },
+    yaxis: { title: { text: titleOf(metric) }, range: [least - room, most + room] },
+    legend: below ? { orientation: "h", y: -0.2, yanchor: "top", x: 0 } : { y: 1 },
   }), CONFIG);
 }
 
@@ -289,24 +331,26 @@ function drawParallel() {
     return { label: key, values: rows.map(([group]) => values.indexOf(group.values[key])), tickvals: values.map((_, i) => i), ticktext: values };
   });
   const scores = rows.map(([, run]) => run.metrics[metric]);
-  dimensions.push({ label: LABELS[metric] || metric, values: scores });
-  const seeds = [...new Set(rows.map(([, run]) => run.seed))].sort((a, b) => a - b);
+  dimensions.push({ label: LABELS[metric] || metric, values: scores, tickformat: ".4~g" });
+  const seeds = [...new Set(rows.map(([, run]) => run.seed))].sort((a, b) => a - b || 0);
   if (seeds.length > 1) {
     const dimension = { label: "seed", values: rows.map(([, run]) => seeds.indexOf(run.seed)), tickvals: seeds.map((_, i) => i), ticktext: seeds.map(String) };
     dimensions.splice(dimensions.length - 1, 0, dimension);
   }
   Plotly.newPlot(holder, [{
-    type: "parcoords", dimensions, labelfont: { size: 13 }, tickfont: { size: 12 }, rangefont: { size: 1, color: "rgba(0,0,0,0)" },
-    line: { color: scores, colorscale: "Viridis", reversescale: data.maximize, showscale: true,
-      colorbar: { title: { text: LABELS[metric] || metric, side: "right" }, thickness: 12 } },
-  }], layout({ margin: { l: 70, r: 40, t: 50, b: 26 }, height: 420 }), CONFIG);
+    type: "parcoords", dimensions, labelfont: { size: 13 }, rangefont: { size: 1, color: "rgba(0,0,0,0)" },
+    tickfont: { size: 12, color: css("--front") }, unselected: { line: { opacity: 0.06 } },
+    line: { color: scores, colorscale: VIRIDIS.map((colour, i) => [i / (VIRIDIS.length - 1), colour]) },
+  }], layout({ margin: { l: 70, r: 70, t: 50, b: 26 }, height: 420 }), { ...CONFIG, displayModeBar: false });
 }
 
 function drawPictures() {
   const holder = byId("pictures"), kind = byId("picture-kind").value;
+  byId("pictures-section").hidden = !kind;
   holder.replaceChildren();
-  for (const group of visibleGroups().filter((candidate) => candidate.pictures[kind])) {
-    const figure = element("figure"), image = element("img"), caption = element("figcaption", group.label);
+  for (const group of visibleGroups().filter((candidate) => candidate.pictures[kind] && !hidden.state.has("finished"))) {
+    const figure = element("figure"), image = element("img"), score = group.scores[data.metric];
+    const caption = element("figcaption", group.label + (score ? " · " + withError(score) : ""));
     image.src = group.pictures[kind];
     image.alt = kind + " of " + group.pictured;
     image.loading = "lazy";
@@ -325,39 +369,44 @@ function drawUsage() {
     const groups = rankedGroups(metric);
     return groups.length && (metric !== "codes/dead" || groups.some((group) => group.scores[metric][1] > 0));
   });
-  const sorted = visibleGroups().filter((group) => group.kl.length);
+  const sorted = visibleGroups().filter((group) => group.kl.length && !hidden.state.has("finished"));
   const plots = [...bars, ...(sorted.length ? ["kl"] : [])].map(() => element("div"));
   holder.append(...plots);
   for (const [place, metric] of bars.entries()) {
     const groups = rankedGroups(metric), plot = plots[place];
     Plotly.react(plot, [{
-      type: "bar", orientation: "h", y: groups.map((group) => group.label), x: groups.map((group) => group.scores[metric][1]),
+      type: "bar", orientation: "h", y: groups.map((group) => escaped(group.label)), x: groups.map((group) => group.scores[metric][1]),
       error_x: { type: "data", array: groups.map((group) => group.scores[metric][2] || 0), thickness: 1.2, color: css("--soft") },
-      marker: { color: groups.map((group) => group.colour) }, hovertemplate: "%{y}: %{x:.2f}<extra></extra>",
+      marker: { color: groups.map((group) => group.colour), pattern: { shape: groups.map((group) => group.fill), fillmode: "replace", size: 7 } }, hovertemplate: "%{y}: %{x:.2f}<extra></extra>",
     }], layout({ xaxis: { title: { text: titleOf(metric) } }, yaxis: { autorange: "reversed", automargin: true },
       height: Math.max(240, 110 + 24 * groups.length), margin: { l: 20, r: 16, t: 34, b: 46 } }), CONFIG);
   }
   if (sorted.length) {
     Plotly.react(plots.at(-1), sorted.map((group) => ({
-      type: "scatter", mode: "lines", x: group.kl.map((_, index) => index + 1), y: group.kl, name: group.label,
+      type: "scatter", mode: "lines", x: group.kl.map((_, index) => index + 1), y: group.kl, name: escaped(group.label),
       line: { color: group.colour, dash: group.dash, width: 2 }, hovertemplate: "%{y:.2f}",
-    })), layout({ xaxis: { title: { text: "latents, the most used first" } }, yaxis: { title: { text: "KL of a latent (nats)" }, rangemode: "tozero" },
+    })), layout({ xaxis: { title: { text: "latents, the most used first" }, ...(Math.max(...sorted.map((g) => g.kl.length)) <= 12 ? { dtick: 1 } : {}) }, yaxis: { title: { text: "KL of a latent (nats)" }, rangemode: "tozero" },
       showlegend: sorted.length <= 16, height: Math.max(320, 90 + 24 * sorted.length) }), CONFIG);
   }
   if (!holder.children.length) holder.append(element("p", "Nothing to show yet.", "empty"));
 }
 
 function drawFailures() {
-  const table = byId("failures"), rows = data.runs.filter((run) => run.state !== "finished" && visibleRun(run));
-  byId("failures-section").hidden = !rows.length;
+  const table = byId("failures"), unfinished = data.runs.filter((run) => run.state !== "finished" && visibleRun(run));
+  const rows = unfinished.filter((run) => run.state !== "waiting" && (run.group === undefined || isChosen(data.groups[run.group])));
+  rows.sort((a, b) => STATES.indexOf(b.state) - STATES.indexOf(a.state)); // the worst first
+  const waiting = unfinished.filter((run) => run.state === "waiting").length;
+  byId("failures-section").hidden = !rows.length && !waiting;
+  byId("waiting").textContent = waiting ? waiting + (waiting === 1 ? " job waits." : " jobs wait.") : "";
   table.replaceChildren();
+  if (!rows.length) return;
   const head = element("tr");
   for (const title of ["run", "state", "reason", "log"]) head.append(element("th", title, "text"));
   table.append(head);
   for (const run of rows) {
     const row = element("tr");
     row.append(element("td", run.name, "text"), element("td", run.state, "text"), element("td", run.error || "", "reason"),
-      element("td", run.state === "waiting" ? "" : run.folder + "/run.log", "text"));
+      element("td", run.folder + "/run.log", "text"));
     table.append(row);
   }
 }
@@ -374,12 +423,12 @@ byId("about").textContent = [
   data.runs.length + (data.runs.length === 1 ? " run: " : " runs: ") + Object.entries(data.states).map(([s, n]) => n + " " + s).join(", "),
   data.protocols.length ? "images: " + data.protocols.join(", ") : null, "updated " + data.updated,
 ].filter(Boolean).join(" · ");
-byId("verdict").textContent = data.verdict;
 byId("warning").hidden = !data.warning;
 byId("warning").textContent = data.warning || "";
 fill(byId("final-metric"), data.metrics, [data.metric, "val/neg_elbo", "test/neg_elbo"].filter(Boolean));
-fill(byId("curve-metric"), [...new Set(data.groups.flatMap((group) => Object.keys(group.curves)))].sort(), ["val/neg_elbo", "train/loss"]);
+fill(byId("curve-metric"), [...new Set(data.groups.flatMap((group) => Object.values(group.curves).flatMap(Object.keys)))].sort(), ["val/neg_elbo", "train/loss"]);
 fill(byId("picture-kind"), [...new Set(data.groups.flatMap((group) => Object.keys(group.pictures)))], ["reconstructions"]);
+byId("curve-axis").onchange = draw;
 readAddress();
 draw();
 addEventListener("hashchange", () => { readAddress(); draw(); });
