@@ -99,7 +99,7 @@ def test_a_damaged_file_is_named(name, data, complaint, raw, tmp_path):
     assert "delete it" in message
 
 
-@pytest.mark.parametrize("data", [gzip.compress(SOUND)[:-9], b"no gzip", b""])
+@pytest.mark.parametrize("data", [gzip.compress(SOUND)[:-9], b"no gzip", b""], ids=["torn", "no gzip", "empty"])
 def test_a_damaged_packed_file_is_named(data, raw, tmp_path):
     (raw / FILES[0]).unlink()
     (raw / f"{FILES[0]}.gz").write_bytes(data)
