@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -73,6 +74,9 @@ def run_alone(cfg: DictConfig, folder: Path, choices: dict[str, str], overrides:
         log.warning("%s. Go on with: python run.py resume=%s", stop, folder)
         # An agent takes any other code for a failure, and gives up after a few: runs ended early would end it.
         sys.exit(0 if agents_sweep() else SIGNALLED + stop.signum)
+    except KeyboardInterrupt:  # a second Ctrl-C, or one before training began
+        log.warning("stopped at once by SIGINT. Go on with: python run.py resume=%s", folder)
+        sys.exit(SIGNALLED + signal.SIGINT)
     except ClaimLost as lost:
         fail(str(lost))
     if outcome["state"] == "diverged":

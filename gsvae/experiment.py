@@ -94,6 +94,9 @@ def run_experiment(
     except ClaimLost:
         run.tracker.abandon()
         raise
+    except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
+        run.tracker.close("interrupted", "stopped by SIGINT, without a checkpoint of its last steps", step=trainer.step)
+        raise
     except BaseException as error:
         log.error("run failed", exc_info=error)
         run.tracker.close("failed", in_words(error), step=trainer.step)

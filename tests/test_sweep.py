@@ -1,6 +1,7 @@
 """Sweeps: named, gone on with, extended, contained when they fail, stopped and gone on with again."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -219,15 +220,24 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "signum"), [("joblib", signal.SIGINT), ("joblib", signal.SIGTERM), ("basic", signal.SIGINT)]
+    ("launcher", "signum", "send"),
+    [
+        ("joblib", signal.SIGINT, os.kill),
+        ("joblib", signal.SIGTERM, os.kill),
+        ("basic", signal.SIGINT, os.kill),
+        ("joblib", signal.SIGINT, os.killpg),
+        ("submitit_local", signal.SIGINT, os.killpg),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, here, undisturbed):
-    """The driver alone gets the signal; its runs write their checkpoints and the rest does not begin."""
+def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, send, here, undisturbed):
+    """The driver gets the signal, or all its group as from a terminal's Ctrl-C; the rest does not begin."""
     command = ["-m", *QUICK, *SLOW, "sweep.name=s", f"hydra/launcher={launcher}"]
     folder = here / "multirun" / "s"
     process = start(here, *command)
-    wait_for(lambda: "running" in states(folder).values(), process)
-    process.send_signal(signum)
+    at_once = 1 if send is os.kill else 2  # of a worker that only begins, Ctrl-C ends the process
+    wait_for(lambda: list(states(folder).values()).count("running") == at_once, process)
+    send(process.pid, signum)
     code, out = finish(process)
     assert code == 128 + signum, out
     assert set(states(folder).values()) <= {"interrupted", "finished"}

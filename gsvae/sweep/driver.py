@@ -20,7 +20,7 @@ from gsvae.claim import holder
 from gsvae.sweep.ending import ending
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.plan import Job, plan
-from gsvae.sweep.signals import StopSignals
+from gsvae.sweep.signals import AtOnce, StopSignals
 from gsvae.sweep.token import VARIABLE, new_token
 from gsvae.sweep.words import Watcher, Words
 from gsvae.sweep.workers import count_workers, shares
@@ -129,13 +129,17 @@ class Driver:
         lists = [
             [*job.overrides, *extra, *job.more, *self._told(job)] for job, extra in zip(batch, extras, strict=True)
         ]
-        gave_up: Exception | None = None
+        gave_up: BaseException | None = None
         try:
             returns = self.launcher.launch(lists, initial_job_idx=self._launched)
             for job, returned in zip(batch, returns, strict=True):
                 if returned.status == JobStatus.FAILED:  # a fault in the job around the run
                     self._fail(job, returned._return_value)
-        except Exception as error:  # of the launcher: a worker died, or it cannot work at all
+        except AtOnce:
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # of the launcher: a worker died, or it cannot work at all
+            if isinstance(error, KeyboardInterrupt) and not self.stopping:
+                raise
             gave_up = error
             self._wait_for_survivors(batch)
         self._launched += len(batch)
@@ -156,7 +160,7 @@ class Driver:
             told.append(f"tracking.name={quoted(job.label)}")
         return told
 
-    def _again(self, batch: Sequence[Job], gave_up: Exception | None) -> list[list[Job]]:
+    def _again(self, batch: Sequence[Job], gave_up: BaseException | None) -> list[list[Job]]:
         """Of a batch that was launched, the jobs that did not come to an end and that nobody is at.
 
         Those whose process died are launched one by one, so that the one which kills its process kills no other.

@@ -18,6 +18,7 @@ from gsvae.claim import BusyError, Claim, ClaimLost
 from gsvae.errors import UserError
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.requeue import hand_back, is_submitits
+from gsvae.sweep.signals import leave_interrupts_to_driver
 from gsvae.sweep.token import TRIAL, VARIABLE, in_its_process
 from gsvae.tracking.run_folder import read_status
 
@@ -35,6 +36,8 @@ def run_job(cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: S
     Nothing that happens to the run is raised where gsvae's own sweeper launched it: it is in the status.
     """
     job = SweepJob(cfg, folder, choices, overrides, SweepFolder(folder.parent), os.environ.get(VARIABLE, ""))
+    if job.token and not in_its_process(job.token):
+        leave_interrupts_to_driver()
     if job.token and job.sweep.stopping(job.token):
         return math.nan
     with job.stdout():

@@ -1,4 +1,7 @@
-"""The first SIGINT or SIGTERM to a sweep's driver asks its runs to stop; the second acts as it always did."""
+"""The first SIGINT or SIGTERM to a sweep's driver asks its runs to stop; the second ends it at once.
+
+A terminal's Ctrl-C goes to the workers as well; they leave it to the driver, whose mark they see in half a second.
+"""
 
 import signal
 import threading
@@ -6,7 +9,21 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["StopSignals"]
+__all__ = ["AtOnce", "StopSignals", "leave_interrupts_to_driver"]
+
+
+class AtOnce(KeyboardInterrupt):
+    """A second Ctrl-C to the driver itself; a plain KeyboardInterrupt may be a worker's."""
+
+
+def leave_interrupts_to_driver() -> None:
+    """Ignore SIGINT in this process, a worker; while a run trains, its first one still ends it with a checkpoint."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def end_at_once(signum: int, frame: FrameType | None) -> None:
+    raise AtOnce
 
 
 class StopSignals:
@@ -30,7 +47,8 @@ class StopSignals:
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        self._restore()
+        signal.signal(signal.SIGINT, end_at_once)
+        signal.signal(signal.SIGTERM, self._before[signal.SIGTERM])
         self._on_stop(signal.Signals(signum).name)
 
     def _restore(self) -> None:
