@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gsvae.config import check, register
 from gsvae.data import MNIST
-from gsvae.experiment import build_objective, count_steps, load_data, make_run, make_trainer, peak_memory
+from gsvae.experiment import build_objective, count_steps, load_data, make_lane, make_run, peak_memory
 from gsvae.tracking.console import table
 
 SETTINGS = [
@@ -49,17 +49,15 @@ def training_step(overrides: list[str]) -> Callable[[], None]:
     device = torch.device("cpu")
     data, splits = load_data(cfg, device)
     objective = build_objective(cfg, data, splits, device)
-    total = count_steps(cfg, splits)
-    run = make_run(cfg, Path(tempfile.mkdtemp()), {}, device, total, None)
-    trainer = make_trainer(cfg, [objective], [run], splits, total)
+    run = make_run(cfg, Path(tempfile.mkdtemp()), {}, device, count_steps(cfg, splits), None)
+    lane = make_lane(cfg, [objective], [run], splits)
+    steps = itertools.count()
 
     def step() -> None:
-        tau_R, beta_R, lr = trainer.schedule()
-        x_RBD, noise_R = trainer.batches.draw(trainer.step)
-        trainer.window.add(trainer.pack.step(x_RBD, noise_R, tau_R, beta_R, lr))
-        trainer.step += 1
-        if trainer.window.full:
-            trainer.window.clear()
+        t = next(steps)
+        lane.advance(t, t + 1)
+        if lane.window.full:
+            lane.window.clear()
 
     return step
 

@@ -59,14 +59,14 @@ def task(cfg: DictConfig) -> float | None:
 
 def run_alone(cfg: DictConfig, folder: Path, choices: dict[str, str], overrides: list[str]) -> float | None:
     """A run of its own: its end is the process's."""
-    from gsvae.experiment import run_experiment
+    from gsvae.experiment import Member, run_experiment
     from gsvae.tracking.wandb_service import agents_sweep
     from gsvae.training.interrupt import Interrupted
 
     try:
         check(cfg)
         with Claim(folder) as claim:
-            outcome = run_experiment(cfg, folder, choices, overrides, claim.check)
+            outcome = run_experiment(Member(cfg, folder, choices, overrides, claim.check))
     except (UserError, BusyError) as error:
         put_back(folder, Checks.before)
         fail(f"{folder}: {error}" if isinstance(error, BusyError) else str(error))

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.build import build
-from gsvae.claim import ClaimLost
 from gsvae.data import ImageData, Splits
-from gsvae.errors import UserError
+from gsvae.errors import UserError, in_words
 from gsvae.evaluation import Evaluator
 from gsvae.identity import environment, numeric_settings, run_id, run_name
 from gsvae.model import CategoricalVAE
@@ -26,98 +26,175 @@ from gsvae.resume import Resumed, read_run
 from gsvae.sampling import Sampler
 from gsvae.tracking import RunFolder, Tracker, WandbSettings, read_status
 from gsvae.tracking.console import table
+from gsvae.tracking.scope import run_scope
 from gsvae.tracking.wandb_service import agents_sweep, choose_mode
 from gsvae.training.batches import Batches
 from gsvae.training.interrupt import Interrupted
+from gsvae.training.lane import Lane
 from gsvae.training.loop import Plan, Trainer
 from gsvae.training.pack import Pack
 from gsvae.training.run import Run
 from gsvae.training.schedules import Warmup
-from gsvae.training.streams import derive_seed, seeded
+from gsvae.training.streams import seeded
 
-__all__ = ["record_failure", "run_experiment"]
+__all__ = ["Member", "Outcome", "record_failure", "run_experiment", "run_pack"]
 
 log = logging.getLogger(__name__)
 
 
-def run_experiment(
-    cfg: DictConfig,
-    folder: Path,
-    choices: dict[str, Any],
-    overrides: Sequence[str] = (),
-    watch: Callable[[], None] | None = None,
-    give_up: Callable[[int, Mapping[str, float]], bool] | None = None,
-) -> dict[str, Any]:
-    """Train and evaluate the run that ``cfg`` describes, in ``folder``.
+@dataclass
+class Member:
+    """A run to be trained, alone or with others.
 
-    Args:
+    Attributes:
         cfg: a checked config.
         folder: the run folder.
         choices: which option of each config group was chosen, for the run's name.
         overrides: the command line's settings, recorded for ``resume=``.
-        watch: called at every step; what it raises ends the run.
+        check: called before anything is written; raises ClaimLost where the run is another process's by now.
         give_up: told the epoch and metrics of every validation, answers whether the run is to be pruned.
+        failing: called when the run fails, before the others go on.
+    """
 
-    Returns:
-        The outcome: ``state`` finished or diverged, ``metrics`` of a finished run (nats per image), ``error``.
+    cfg: DictConfig
+    folder: Path
+    choices: dict[str, Any]
+    overrides: Sequence[str] = ()
+    check: Callable[[], None] = lambda: None
+    give_up: Callable[[int, Mapping[str, float]], bool] | None = None
+    failing: Callable[[], None] = lambda: None
+
+
+Outcome = dict[str, Any]
+"""``state`` as in ``status.json``, or ``lost`` to another process; ``metrics`` of a finished run (nats per image);
+``error`` in words, and ``exception`` of a failed or lost one."""
+
+
+def run_experiment(member: Member) -> Outcome:
+    """Train and evaluate one run; see :func:`run_pack`. Raises what made it fail."""
+    (outcome,) = run_pack([member])
+    if "exception" in outcome:
+        raise outcome["exception"]
+    return outcome
+
+
+def run_pack(members: Sequence[Member], watch: Callable[[], None] | None = None) -> list[Outcome]:
+    """Train and evaluate runs that differ in what a pack's runs may differ in, each in its own folder.
+
+    Args:
+        members: the runs; those with a checkpoint (``resume``) must all be at one step, and the others have none.
+        watch: called between steps; what it raises ends all of them.
 
     Raises:
-        UserError: settings or files that cannot work, found before training.
         Interrupted: by SIGINT or SIGTERM, or by ``watch``; after a checkpoint.
-        ClaimLost: by ``watch``; nothing more is written.
+        Exception: of a computation that several runs share; they stand as interrupted.
     """
-    started = time.monotonic()
-    device = choose_device(cfg)
-    if cfg.training.threads:
-        torch.set_num_threads(cfg.training.threads)
-    torch.set_float32_matmul_precision("high" if cfg.training.precision == "tf32" else "highest")
-    data, splits = load_data(cfg, device)
-    total_steps = count_steps(cfg, splits)
+    outcomes: dict[int, Outcome] = {}
+    try:
+        device, data, splits = shared_parts(members[0].cfg)
+    except (Exception, SystemExit) as error:
+        return [not_begun(error) for _ in members]
+    total_steps = count_steps(members[0].cfg, splits)
+    begun: list[tuple[int, Begun]] = []
+    for index, member in enumerate(members):
+        with run_scope(member.folder):
+            try:
+                begun.append((index, begin(member, data, splits, device, total_steps)))
+            except (Exception, SystemExit) as error:
+                outcomes[index] = not_begun(error)
+                member.failing()
+    if begun:
+        train([each for _, each in begun], splits, total_steps, watch)
+    outcomes |= {index: each.run.outcome for index, each in begun}
+    return [outcomes[index] for index in range(len(members))]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that can be trained."""
+
+    cfg: DictConfig
+    objective: Objective
+    run: Run
+    resumed: Resumed | None
+    started: float
+
+
+def begin(member: Member, data: ImageData, splits: Splits, device: torch.device, total_steps: int) -> Begun:
+    """Build what the run alone owns, and put on record that it is running.
+
+    Raises:
+        UserError: settings or files that cannot work.
+    """
+    cfg, started = member.cfg, time.monotonic()
     resumed = read_run(cfg, total_steps) if cfg.resume else None
     objective = build_objective(cfg, data, splits, device)
     if cfg.tracking.mode == "online":
         choose_mode("online")  # refuses where there is no login
-    run = make_run(cfg, folder, choices, device, total_steps, resumed, overrides)
-    run.give_up = give_up
-    trainer = make_trainer(cfg, [objective], [run], splits, total_steps, watch)
+    run = make_run(cfg, member.folder, member.choices, device, total_steps, resumed, member.overrides)
+    run.check, run.give_up, run.failing = member.check, member.give_up, member.failing
     run.tracker.start(resumed.state["history_rows"] if resumed else 0)
+    return Begun(cfg, objective, run, resumed, started)
+
+
+def train(members: Sequence[Begun], splits: Splits, total_steps: int, watch: Callable[[], None] | None) -> None:
+    """Train runs to their ends, which are then on record."""
+    runs = [member.run for member in members]
+    reports = {id(member.run): partial(report, member.run, member.started, member.cfg) for member in members}
+
+    def tell(run: Run) -> None:
+        reports[id(run)]()
+
     try:
+        lanes = make_lanes(members[0].cfg, [member.objective for member in members], runs, splits)
+        trainer = make_trainer(members[0].cfg, lanes, splits, total_steps, tell, watch)
+        resumed = [member.resumed for member in members if member.resumed]
         if resumed:
-            trainer.resume([resumed.state], [resumed.best_weights])
-            log.info("resuming %s at step %d of %d", folder, trainer.step, total_steps)
+            trainer.resume([each.state for each in resumed], [each.best_weights for each in resumed])
+            for run in runs:
+                with run_scope(run.tracker.folder.path):
+                    log.info("resuming %s at step %d of %d", run.tracker.folder.path, trainer.step, total_steps)
         trainer.fit()
-        if run.outcome["state"] == "finished":
-            report(run, started, artifact=cfg.tracking.artifact)
     except Interrupted as stop:
-        run.tracker.close("interrupted", str(stop), step=trainer.step)
-        raise
-    except ClaimLost:
-        run.tracker.abandon()
+        end_all(runs, "interrupted", str(stop))
         raise
     except KeyboardInterrupt:  # a second Ctrl-C, or one outside the loop
-        run.tracker.close("interrupted", "stopped by SIGINT, without a checkpoint of its last steps", step=trainer.step)
+        end_all(runs, "interrupted", "stopped by SIGINT, without a checkpoint of its last steps")
         raise
-    except BaseException as error:
-        log.error("run failed", exc_info=error)
-        run.tracker.close("failed", in_words(error), step=trainer.step)
-        raise
-    return run.outcome
+    except (Exception, SystemExit) as error:
+        if len(runs) > 1:
+            end_all(runs, "interrupted", f"in a pack: {in_words(error)}")
+            raise
+        runs[0].attempt(reraise, error)
+    finally:
+        for run in runs:
+            run.tracker.wait()
 
 
-def record_failure(
-    cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: Sequence[str], error: BaseException
-) -> None:
+def end_all(runs: Sequence[Run], state: str, reason: str) -> None:
+    """End the runs that have not ended."""
+    for run in runs:
+        if run.active:
+            run.end(state, reason)
+
+
+def reraise(error: BaseException) -> None:
+    raise error
+
+
+def not_begun(error: BaseException) -> Outcome:
+    """The outcome of a run that could not begin; its folder knows nothing of it yet."""
+    return {"state": "failed", "error": in_words(error), "exception": error}
+
+
+def record_failure(member: Member, error: BaseException) -> None:
     """Put on record why a run failed, if it did not get so far as to do that itself."""
     message = in_words(error)
-    known = read_status(folder)
+    known = read_status(member.folder)
     if (known.get("state"), known.get("error")) != ("failed", message):
         log.error("run failed", exc_info=error)
-        RunFolder(folder, describe(cfg, choices, overrides, known.get("wandb_id"))).status("failed", message)
-
-
-def in_words(error: BaseException) -> str:
-    """An error in one line; what a user can mend says it all itself."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        about = describe(member.cfg, member.choices, member.overrides, known.get("wandb_id"))
+        RunFolder(member.folder, about).status("failed", message)
 
 
 # ---------------------------------------------------------------- parts
@@ -139,6 +216,15 @@ def choose_device(cfg: DictConfig) -> torch.device:
     if cfg.training.compile and name == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserError("training.compile=true: needs a C++ compiler (g++) on the CPU; install one, or leave it out")
     return torch.device(device)
+
+
+def shared_parts(cfg: DictConfig) -> tuple[torch.device, ImageData, Splits]:
+    """What the runs of a pack have in common: device, arithmetic and data."""
+    device = choose_device(cfg)
+    if cfg.training.threads:
+        torch.set_num_threads(cfg.training.threads)
+    torch.set_float32_matmul_precision("high" if cfg.training.precision == "tf32" else "highest")
+    return device, *load_data(cfg, device)
 
 
 def load_data(cfg: DictConfig, device: torch.device) -> tuple[ImageData, Splits]:
@@ -277,15 +363,24 @@ def make_optimizer(cfg: DictConfig, device: torch.device) -> Any:
     return partial(factory, fused=True) if fused else factory
 
 
-def make_trainer(
-    cfg: DictConfig,
-    objectives: Sequence[Objective],
-    runs: Sequence[Run],
-    splits: Splits,
-    total_steps: int,
-    watch: Callable[[], None] | None = None,
-) -> Trainer:
-    """The pack of these runs and the loop around it; ``cfg`` is any one's, for what they have in common."""
+def make_lanes(cfg: DictConfig, objectives: Sequence[Objective], runs: Sequence[Run], splits: Splits) -> list[Lane]:
+    """The runs as computations; ``cfg`` is any one's, for what they have in common.
+
+    On the CPU each run is a lane of its own, and its numbers are to the last bit those it would have alone: there is
+    nothing to win by batching, for one run keeps the processor busy. Elsewhere all are one lane, if they can be lifted.
+    """
+    lifted = len(runs) > 1 and (splits.train.pixels_ND.device.type != "cpu" or cfg.training.compile)
+    if lifted:
+        lane = make_lane(cfg, objectives, runs, splits)
+        reason = lane.hindrance()
+        if reason is None:
+            return [lane]
+        log.warning("the runs of this pack take turns instead of being one computation: %s", reason)
+    return [make_lane(cfg, [objective], [run], splits) for objective, run in zip(objectives, runs, strict=True)]
+
+
+def make_lane(cfg: DictConfig, objectives: Sequence[Objective], runs: Sequence[Run], splits: Splits) -> Lane:
+    """Runs as one computation."""
     t, e = cfg.training, cfg.evaluation
     pack = Pack(
         objectives,
@@ -304,25 +399,35 @@ def make_trainer(
         pack.dtype,
         dynamic=dynamic,
     )
-    evaluators = [
-        Evaluator(e.n_samples, e.iwae_samples, e.max_rows, derive_seed(run.seed, "evaluation"), dynamic) for run in runs
-    ]
+    evaluator = Evaluator(e.n_samples, e.iwae_samples, e.max_rows, dynamic)
+    return Lane(pack, runs, batches, evaluator, cfg.tracking.log_every)
+
+
+def make_trainer(
+    cfg: DictConfig,
+    lanes: Sequence[Lane],
+    splits: Splits,
+    total_steps: int,
+    report: Callable[[Run], None] = lambda run: None,
+    watch: Callable[[], None] | None = None,
+) -> Trainer:
+    """The loop around these lanes."""
     plan = Plan(
         steps=total_steps,
         log_every=cfg.tracking.log_every,
-        evaluate_every=e.every,
+        evaluate_every=cfg.evaluation.every,
         images_every=cfg.tracking.images_every,
-        checkpoint_seconds=t.checkpoint_seconds,
-        val_on_test=e.val_on_test,
+        checkpoint_seconds=cfg.training.checkpoint_seconds,
+        val_on_test=cfg.evaluation.val_on_test,
     )
-    return Trainer(pack, runs, splits, batches, evaluators, plan, watch)
+    return Trainer(lanes, splits, plan, report, watch)
 
 
 # ---------------------------------------------------------------- the end
 
 
-def report(run: Run, started: float, *, artifact: bool) -> None:
-    """Write the summary, show the table, send best.pt if ``artifact``, end the records."""
+def report(run: Run, started: float, cfg: DictConfig) -> None:
+    """Write the summary, show the table, send best.pt if asked to, end the records."""
     outcome, folder = run.outcome, run.tracker.folder
     metrics, codes = outcome["metrics"], outcome["scores"]["test"].codes
     data_protocol = protocol(run)
@@ -337,7 +442,7 @@ def report(run: Run, started: float, *, artifact: bool) -> None:
     )
     epoch = metrics.get("best/epoch", metrics["epoch"])
     scores = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
-    if artifact:
+    if cfg.tracking.artifact:
         run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
     log.info("%s", results_table(metrics, data_protocol))
     log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["write_atomically", "write_json"]
+__all__ = ["sync_folder", "write_atomically", "write_json"]
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -15,10 +15,11 @@ from gsvae.sampling import Sampler
 from gsvae.tau import Constant
 from gsvae.tracking import RunFolder, Tracker
 from gsvae.training.batches import Batches
+from gsvae.training.lane import Lane
 from gsvae.training.loop import Plan, Trainer
 from gsvae.training.pack import Pack
 from gsvae.training.run import Run
-from gsvae.training.streams import derive_seed, seeded
+from gsvae.training.streams import seeded
 
 CPU = torch.device("cpu")
 BATCH = 10
@@ -56,9 +57,10 @@ def trainer(
     prior: str = "uniform",
     keep_rows: tuple[int, ...] = (0, 0, 0, 0),
     compiled: bool = False,
+    lifted: bool = True,
     **optimizer_settings: Any,
 ) -> Trainer:
-    """A trainer of these runs as one pack."""
+    """A trainer of these runs as one computation, or with ``lifted=False`` in turns."""
     data = splits()
 
     def objective(spec: Spec) -> Objective:
@@ -83,11 +85,27 @@ def trainer(
         )
         for spec in specs
     ]
-    pack = Pack(objectives, partial(optimizer, **optimizer_settings), [spec.clip for spec in specs], compiled=compiled)
-    noise_shape = objectives[0].sampler.noise_shape(BATCH, 3, 4)
-    batches = Batches(data.train.pixels_ND, BATCH, [run.streams for run in runs], noise_shape, dtype, dynamic=dynamic)
-    evaluators = [Evaluator(2, 5, 30, derive_seed(spec.seed, "evaluation"), dynamic) for spec in specs]
-    plan = Plan(steps, log_every=7, evaluate_every=1, images_every=0, checkpoint_seconds=1e9)
     for run, keep in zip(runs, keep_rows, strict=False):
         run.tracker.start(keep)
-    return Trainer(pack, runs, data, batches, evaluators, plan)
+    plan = Plan(steps, log_every=7, evaluate_every=1, images_every=0, checkpoint_seconds=1e9)
+
+    def lane(rows: slice) -> Lane:
+        ours = runs[rows]
+        make = partial(optimizer, **optimizer_settings)
+        pack = Pack(objectives[rows], make, [run.clip for run in ours], compiled=compiled)
+        noise_shape = objectives[0].sampler.noise_shape(BATCH, 3, 4)
+        pixels = data.train.pixels_ND
+        batches = Batches(pixels, BATCH, [run.streams for run in ours], noise_shape, dtype, dynamic=dynamic)
+        return Lane(pack, ours, batches, Evaluator(2, 5, 30, dynamic), plan.log_every)
+
+    lanes = [lane(slice(None))] if lifted else [lane(slice(r, r + 1)) for r in range(len(runs))]
+    return Trainer(lanes, data, plan)
+
+
+def weights(made: Trainer, r: int) -> dict[str, torch.Tensor]:
+    """The parameters of run ``r`` now."""
+    for lane in made.lanes:
+        if r < len(lane.runs):
+            return lane.pack.weights(r)
+        r -= len(lane.runs)
+    raise IndexError(r)

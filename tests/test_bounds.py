@@ -9,7 +9,7 @@ import torch
 from enumeration import all_codes, log_q, log_q_of, tiny_model, true_bounds, worst_z
 
 from gsvae.data import Images
-from gsvae.evaluation import Evaluator, bounds, evaluate
+from gsvae.evaluation import Alone, Evaluator, bounds, evaluate
 from gsvae.evaluation.bounds import (
     discrete_reconstruction,
     iwae_bound,
@@ -291,14 +291,14 @@ def test_iwae_survives_weights_far_below_the_smallest_float():
 
 # ---------------------------------------------------------------- the evaluator
 
-EVALUATOR = Evaluator(n_samples=2, iwae_samples=7, max_rows=10, seed=3)
+EVALUATOR = Evaluator(n_samples=2, iwae_samples=7, max_rows=10)
 
 
 def test_the_same_seed_scores_the_same_and_another_does_not():
     model, held = tiny_model(), images(25)
-    first, again = (EVALUATOR(model, held, 1.0, iwae=True).metrics("test") for _ in range(2))
+    first, again = (EVALUATOR.one(model, 3, held, 1.0, iwae=True).metrics("test") for _ in range(2))
     assert first == again
-    other = replace(EVALUATOR, seed=4)(model, held, 1.0, iwae=True).metrics("test")
+    other = EVALUATOR.one(model, 4, held, 1.0, iwae=True).metrics("test")
     assert other["test/kl"] == first["test/kl"]
     assert all(other[name] != first[name] for name in first.keys() - {"test/kl"})
     assert set(first) == {f"test/{n}" for n in ("neg_elbo", "reconstruction", "kl", "relaxed_loss", "iwae")}
@@ -308,18 +308,18 @@ def test_the_same_seed_scores_the_same_and_another_does_not():
 def test_no_score_depends_on_which_others_are_asked_for(dynamic):
     model, held = tiny_model(), images(25)
     evaluator = replace(EVALUATOR, dynamic=dynamic)
-    without = evaluator(model, held, 1.0)
+    without = evaluator.one(model, 3, held, 1.0)
     assert without.iwae is None
     assert "val/iwae" not in without.metrics("val")
     for s in (3, 8):
-        scores = replace(evaluator, iwae_samples=s)(model, held, 1.0, iwae=True)
+        scores = replace(evaluator, iwae_samples=s).one(model, 3, held, 1.0, iwae=True)
         assert without.metrics("val").items() <= scores.metrics("val").items()
 
 
 def test_scores_converge_to_enumeration():
     model, held = tiny_model("learned"), images(25)
     exact = true_bounds(model, held.pixels_ND.double() / 255)
-    scores = Evaluator(4000, 4000, 50_000, seed=0)(model, held, 1.0, iwae=True)
+    scores = Evaluator(4000, 4000, 50_000).one(model, 0, held, 1.0, iwae=True)
     assert scores.kl == pytest.approx(exact["kl"].mean().item(), abs=1e-10)
     assert scores.reconstruction == pytest.approx(exact["reconstruction"].mean().item(), abs=0.03)
     assert scores.neg_elbo == pytest.approx(scores.reconstruction + scores.kl, abs=1e-12)
@@ -333,19 +333,19 @@ def test_relaxed_loss_is_the_relaxed_reconstruction_plus_the_same_kl(monkeypatch
     taus = []
 
     def known(model, x_BD, logits_BLK, tau, generator):
-        taus.append(tau)
+        taus.append(tau.item())
         return x_BD.sum(-1)
 
     monkeypatch.setattr(evaluate, "relaxed_reconstruction", known)
     held = images(25)
-    scores = EVALUATOR(tiny_model(), held, 0.37)
+    scores = EVALUATOR.one(tiny_model(), 3, held, 0.37)
     assert scores.relaxed_loss - scores.kl == pytest.approx(held.pixels_ND.sum().item() / 255 / 25)
     assert set(taus) == {0.37}
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 10, 1000])
 def test_no_more_than_max_rows_are_decoded_at_once(max_rows, decoded_rows):
-    replace(EVALUATOR, max_rows=max_rows)(tiny_model(), images(25), 1.0, iwae=True)
+    replace(EVALUATOR, max_rows=max_rows).one(tiny_model(), 3, images(25), 1.0, iwae=True)
     assert max(decoded_rows) <= max_rows
     assert sum(decoded_rows) == 25 * (2 + 1 + 7)
 
@@ -353,11 +353,11 @@ def test_no_more_than_max_rows_are_decoded_at_once(max_rows, decoded_rows):
 def test_dynamic_evaluation_binarises_the_images_and_repeats_itself():
     evaluator = replace(EVALUATOR, dynamic=True)
     held = images(25)
-    seen = torch.cat(list(evaluator.batches(held, torch.float64, stream())))
+    seen = torch.cat(list(evaluator._batches(held, torch.float64, [stream()])), dim=1)[0]
     assert set(seen.unique().tolist()) == {0.0, 1.0}
-    grey = torch.cat(list(EVALUATOR.batches(held, torch.float64, stream())))
+    grey = torch.cat(list(EVALUATOR._batches(held, torch.float64, [stream()])), dim=1)[0]
     torch.testing.assert_close(grey, held.pixels_ND.double() / 255)
-    first, again = (evaluator(tiny_model(), held, 1.0, iwae=True).metrics("val") for _ in range(2))
+    first, again = (evaluator.one(tiny_model(), 3, held, 1.0, iwae=True).metrics("val") for _ in range(2))
     assert first == again
 
 
@@ -370,4 +370,4 @@ def test_evaluation_can_be_stopped_between_batches():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        EVALUATOR(tiny_model(), images(25), 1.0, check=stop_at_third)
+        EVALUATOR(Alone(tiny_model()), [3], images(25), [1.0], check=stop_at_third)

@@ -21,8 +21,8 @@ def usage_of(probabilities_NLK, batch=N):
     counter = UsageCounter()
     for p in probabilities_NLK.split(batch):
         logits = p.log().clamp(min=-1e4)
-        counter.add(logits, categorical_kl(logits, torch.zeros(p.shape[1:], dtype=p.dtype)))
-    return counter.result()
+        counter.add(logits[None], categorical_kl(logits, torch.zeros(p.shape[1:], dtype=p.dtype))[None])
+    return counter.results()[0]
 
 
 def constant(row):

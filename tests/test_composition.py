@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gsvae.config import CONF, check, options, register
 from gsvae.errors import UserError
-from gsvae.experiment import run_experiment
+from gsvae.experiment import Member, run_experiment
 
 GROUPS = ("data", "model", "tau", "sampling", "optim", "optim/schedule", "training", "evaluation", "tracking")
 SETTINGS = {
@@ -165,7 +165,7 @@ def numbers(metrics: dict[str, object]) -> Iterator[tuple[str, float]]:
 @pytest.mark.parametrize("row", ROWS, ids=["-".join(row.values()) for row in ROWS])
 def test_a_row_trains(row: Row, root: Path, tmp_path: Path) -> None:
     cfg, choices = small(row, root)
-    outcome = run_experiment(cfg, tmp_path / "run", choices)
+    outcome = run_experiment(Member(cfg, tmp_path / "run", choices))
     metrics = outcome["metrics"]
     assert outcome["state"] == "finished"
     assert [name for name, value in numbers(metrics) if not math.isfinite(value)] == []
@@ -188,5 +188,5 @@ def test_a_row_trains(row: Row, root: Path, tmp_path: Path) -> None:
 def test_conv_refuses_images_of_8_by_8(tmp_path: Path) -> None:
     cfg, choices = compose_row(["model=conv", "data=digits", "tracking=disabled"])
     with pytest.raises(UserError, match=r"^model\.channels=\[32, 64\]: .*8x8.*$"):
-        run_experiment(cfg, tmp_path / "run", choices)
+        run_experiment(Member(cfg, tmp_path / "run", choices))
     assert not (tmp_path / "run").exists()

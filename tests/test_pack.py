@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from packing import Spec, trainer
+from packing import Spec, trainer, weights
 
 from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
 from gsvae.tau import Constant, Cosine, Exponential, Linear
@@ -34,13 +34,13 @@ def fit_alone(spec, *args, **kwargs):
 @pytest.mark.parametrize(("optimizer", "settings"), OPTIMIZERS, ids=lambda v: getattr(v, "__name__", ""))
 def test_four_runs_packed_end_as_each_alone(sampler, optimizer, settings, tmp_path):
     packed = trainer(FOUR, sampler, optimizer, tmp_path / "packed", dynamic=True, prior="learned", **settings)
-    start = [packed.pack.weights(r) for r in range(4)]
+    start = [weights(packed, r) for r in range(4)]
     packed.fit()
     for r, spec in enumerate(FOUR):
         alone = fit_alone(spec, sampler, optimizer, tmp_path / "alone", dynamic=True, prior="learned", **settings)
-        for name, value in alone.pack.weights(0).items():
-            torch.testing.assert_close(packed.pack.weights(r)[name], value, rtol=0, atol=1e-8)
-        moved = max((value - start[r][name]).abs().max() for name, value in alone.pack.weights(0).items())
+        for name, value in weights(alone, 0).items():
+            torch.testing.assert_close(weights(packed, r)[name], value, rtol=0, atol=1e-8)
+        moved = max((value - start[r][name]).abs().max() for name, value in weights(alone, 0).items())
         assert moved > 1e-4, "the run did not train"
         theirs, ours = alone.runs[0].outcome["metrics"], packed.runs[r].outcome["metrics"]
         for name in theirs.keys() - {"train/images_per_second"}:
@@ -64,8 +64,8 @@ def test_equal_learning_rates_take_the_direct_update_and_agree_too(tmp_path):
     packed.fit()
     for r, spec in enumerate(specs):
         alone = fit_alone(spec, Soft, torch.optim.Adam, tmp_path / "alone")
-        for name, value in alone.pack.weights(0).items():
-            torch.testing.assert_close(packed.pack.weights(r)[name], value, rtol=0, atol=1e-8)
+        for name, value in weights(alone, 0).items():
+            torch.testing.assert_close(weights(packed, r)[name], value, rtol=0, atol=1e-8)
 
 
 def test_a_run_that_diverges_leaves_the_others_untouched_to_the_last_bit(tmp_path):
@@ -78,8 +78,8 @@ def test_a_run_that_diverges_leaves_the_others_untouched_to_the_last_bit(tmp_pat
     assert "not finite at step" in disturbed.runs[2].outcome["error"]
     for r in range(2):
         assert disturbed.runs[r].outcome["state"] == "finished"
-        for name, value in undisturbed.pack.weights(r).items():
-            assert torch.equal(disturbed.pack.weights(r)[name], value)
+        for name, value in weights(undisturbed, r).items():
+            assert torch.equal(weights(disturbed, r)[name], value)
 
 
 def test_a_run_s_checkpoint_from_a_pack_goes_on_alone(tmp_path):
@@ -92,8 +92,8 @@ def test_a_run_s_checkpoint_from_a_pack_goes_on_alone(tmp_path):
     alone = trainer([FOUR[2]], Hard, torch.optim.Adam, tmp_path / "alone", steps=25)
     alone.resume([state], [{}])
     alone.fit()
-    for name, value in whole.pack.weights(0).items():
-        torch.testing.assert_close(alone.pack.weights(0)[name], value, rtol=0, atol=1e-8)
+    for name, value in weights(whole, 0).items():
+        torch.testing.assert_close(weights(alone, 0)[name], value, rtol=0, atol=1e-8)
 
 
 @pytest.mark.slow
@@ -105,5 +105,5 @@ def test_compiled_ends_as_eager(specs, tmp_path):
     eager.fit()
     compiled.fit()
     for r in range(len(specs)):
-        for name, value in eager.pack.weights(r).items():
-            torch.testing.assert_close(compiled.pack.weights(r)[name], value, rtol=0, atol=1e-8)
+        for name, value in weights(eager, r).items():
+            torch.testing.assert_close(weights(compiled, r)[name], value, rtol=0, atol=1e-8)

@@ -1,5 +1,6 @@
 """A run stopped and resumed ends with exactly the numbers of one never stopped; nothing written is ever lost."""
 
+import itertools
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from packing import Spec, trainer
+from packing import Spec, trainer, weights
 
 from gsvae.errors import UserError
 from gsvae.sampling import RLOO, Hard
@@ -25,6 +26,13 @@ TIMINGS = ("train/images_per_second",)
 
 def make(folder, specs, sampler=Hard, **more):
     return trainer(specs, sampler, torch.optim.Adam, folder, steps=33, dtype=torch.float32, dynamic=True, **more)
+
+
+def count_checks(subject):
+    """Count the trainer's looks for a signal."""
+    looks = itertools.count()
+    subject.interrupt.check = lambda: next(looks)
+    return looks
 
 
 def stop_after(subject, n_checks):
@@ -44,29 +52,24 @@ def history(folder):
 
 
 @pytest.mark.parametrize("sampler", [Hard, RLOO])
-@pytest.mark.parametrize("size", [1, 2])
-def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, sampler, tmp_path):
+@pytest.mark.parametrize(("size", "lifted"), [(1, True), (2, True), (2, False)])
+def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, lifted, sampler, tmp_path):
     specs = SPECS[:size]
-    whole = make(tmp_path / "whole", specs, sampler)
+    whole = make(tmp_path / "whole", specs, sampler, lifted=lifted)
+    n_all = count_checks(whole)
     whole.fit()
-    for n_checks in (
-        0,
-        3,
-        9,
-        10,
-        11,
-        26,
-        37,
-    ):  # in steps, at epochs' ends, in evaluations and in the last test
+    total = next(n_all)
+    # In steps, at epochs' ends, in evaluations and in the last test.
+    for n_checks in sorted({0, 3, 9, 10, 11, total // 2, total - 4, total - 1} & set(range(total))):
         folder = tmp_path / f"cut{n_checks}"
-        cut = make(folder, specs, sampler)
+        cut = make(folder, specs, sampler, lifted=lifted)
         stop_after(cut, n_checks)
         with pytest.raises(Interrupted):
             cut.fit()
         for run in cut.runs:
             run.tracker.folder.close()
         states = [read_last(run.checkpoints) for run in cut.runs]
-        rest = make(folder, specs, sampler, keep_rows=tuple(s["history_rows"] for s in states))
+        rest = make(folder, specs, sampler, lifted=lifted, keep_rows=tuple(s["history_rows"] for s in states))
         best = [
             read_checkpoint(run.checkpoints / "best.pt")["weights"] if state["best"]["epoch"] else {}
             for run, state in zip(rest.runs, states, strict=True)
@@ -74,8 +77,8 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, sampler, tm
         rest.resume(states, best)
         rest.fit()
         for r, spec in enumerate(specs):
-            for name, value in whole.pack.weights(r).items():
-                assert torch.equal(rest.pack.weights(r)[name], value), (n_checks, name)
+            for name, value in weights(whole, r).items():
+                assert torch.equal(weights(rest, r)[name], value), (n_checks, name)
             run = str(spec.seed)
             assert history(folder / run) == history(tmp_path / "whole" / run), n_checks
             ours, theirs = (t.runs[r].outcome["metrics"] for t in (rest, whole))
@@ -144,7 +147,7 @@ def test_a_checkpoint_holding_code_is_not_loaded(tmp_path):
         def __reduce__(self):
             return (os.system, ("touch /tmp/gsvae-was-here",))
 
-    torch.save({"format": 1, "x": Evil()}, tmp_path / "last.pt")
+    torch.save({"format": 2, "x": Evil()}, tmp_path / "last.pt")
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(tmp_path / "last.pt")
     assert not Path("/tmp/gsvae-was-here").exists()

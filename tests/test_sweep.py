@@ -240,8 +240,10 @@ def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, send, here, undi
     send(process.pid, signum)
     code, out = finish(process)
     assert code == 128 + signum, out
-    assert set(states(folder).values()) <= {"interrupted", "finished"}
-    assert "interrupted" in states(folder).values()
+    # On Ctrl-C submitit's own process kills its job after a second, whatever that is doing.
+    stopped = {"interrupted", "running"} if launcher == "submitit_local" else {"interrupted"}
+    assert set(states(folder).values()) <= {"finished", *stopped}
+    assert stopped & set(states(folder).values())
     assert len(states(folder)) < 4
     assert "Go on with: python run.py -m" in out
     (here / "mended").touch()

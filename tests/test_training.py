@@ -10,6 +10,7 @@ from gsvae.data import Splits
 from gsvae.sampling import Hard, Soft
 from gsvae.tau import Linear
 from gsvae.training.divergence import likely_cause
+from gsvae.training.streams import derive_seed
 
 
 def fitted(tmp_path, spec=None, **more):
@@ -25,8 +26,9 @@ def rows_of(tmp_path):
 def test_logged_metrics_are_means_over_the_window(tmp_path):
     seen = []
     made = trainer([Spec(0, Linear(1.0, 0.5, 25), beta=0.5)], Hard, torch.optim.Adam, tmp_path)
-    step = made.pack.step
-    made.pack.step = lambda *args: seen.append(step(*args)) or seen[-1]
+    (lane,) = made.lanes
+    step = lane.pack.step
+    lane.pack.step = lambda *args: seen.append(step(*args)) or seen[-1]
     made.fit()
     rows = [row for row in rows_of(tmp_path) if "train/loss" in row]
     assert [row["step"] for row in rows] == [7, 14, 21, 25]
@@ -44,7 +46,7 @@ def test_logged_metrics_are_means_over_the_window(tmp_path):
 
 def test_every_image_is_used_at_most_once_an_epoch_and_the_order_changes(tmp_path):
     made = trainer([Spec(0), Spec(1)], Soft, torch.optim.Adam, tmp_path)
-    batches = made.batches
+    batches = made.lanes[0].batches
     assert batches.per_epoch == 10  # of 105 images in batches of 10
     epochs = [torch.cat([batches.draw(e * 10 + i)[0] for i in range(10)], dim=1) for e in range(2)]
     for epoch in epochs:
@@ -66,9 +68,15 @@ def test_best_weights_are_those_with_the_lowest_validation_score(tmp_path):
     assert final["val/neg_elbo"] == scores[best]
     assert final["val_last/neg_elbo"] == scores[64]
     held = torch.load(made.runs[0].checkpoints / "best.pt", weights_only=True)
-    again = made.evaluators[0](made.pack.module_with(held["weights"]).model, made.splits.val, tau=1.0)
+    (lane,) = made.lanes
+
+    def score(images, *, iwae):
+        model = lane.pack.module_with(held["weights"]).model
+        return lane.evaluator.one(model, derive_seed(0, "evaluation"), images, tau=1.0, iwae=iwae)
+
+    again = score(made.splits.val, iwae=False)
     assert again.neg_elbo == pytest.approx(scores[best])
-    tested = made.evaluators[0](made.pack.module_with(held["weights"]).model, made.splits.test, tau=1.0, iwae=True)
+    tested = score(made.splits.test, iwae=True)
     assert final["test/neg_elbo"] == pytest.approx(tested.neg_elbo)
     assert final["test/neg_elbo"] != final["test_last/neg_elbo"]
 
@@ -90,10 +98,11 @@ def test_without_validation_images_nothing_is_chosen_and_test_shows_only_if_aske
 
 def test_gradients_are_clipped_to_the_norm(tmp_path):
     made = trainer([Spec(0, clip=1e-3), Spec(1)], Soft, torch.optim.SGD, tmp_path)
-    x_RBD, noise_R = made.batches.draw(0)
+    (lane,) = made.lanes
+    x_RBD, noise_R = lane.batches.draw(0)
     ones = torch.ones(2, dtype=torch.float64)
-    metrics = made.pack.step(x_RBD, noise_R, ones, ones, [0.1, 0.1])
-    norms = made.pack.grad_RP.norm(dim=1)
+    metrics = lane.pack.step(x_RBD, noise_R, ones, ones, 0.1)
+    norms = lane.pack.grad_RP.norm(dim=1)
     assert norms[0] == pytest.approx(1e-3, rel=2e-3)
     assert norms[1] == pytest.approx(metrics[3, 1].item())
     assert metrics[3, 0] > 1e-2, "the norm logged is the one before clipping"

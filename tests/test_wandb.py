@@ -67,7 +67,7 @@ def wait_for_rows(folder: Path, n: int) -> None:
 
 def wait_for_change(path: Path) -> None:
     before = path.stat().st_mtime_ns
-    wait_until(lambda: path.stat().st_mtime_ns > before)
+    wait_until(lambda: path.exists() and path.stat().st_mtime_ns > before)  # it is away between two renames
 
 
 def metrics(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

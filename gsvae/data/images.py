@@ -94,6 +94,6 @@ class ImageData:
         return Images(ink.to(torch.uint8) * 255, images.labels_N)
 
 
-def binarize(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Sample pixels in {0, 1} with the grey values in [0, 1] as means (dynamic binarisation)."""
-    return (torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) < x).to(x.dtype)
+def binarize(x: Tensor, u: Tensor) -> Tensor:
+    """Pixels in {0, 1} with the grey values in [0, 1] as means, by uniform numbers (dynamic binarisation)."""
+    return (u < x).to(x.dtype)

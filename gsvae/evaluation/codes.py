@@ -34,26 +34,30 @@ class CodeUsage:
 
 @dataclass
 class UsageCounter:
-    """Gathers code usage batch by batch, in float64."""
+    """Gathers the code usage of R models batch by batch, in float64."""
 
     n: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, logits_BLK: Tensor, kl_BL: Tensor) -> None:
+    def add(self, logits_RBLK: Tensor, kl_RBL: Tensor) -> None:
         # Sums are taken on the device and added up in float64 on the host: MPS has no float64.
-        pi = softmax(logits_BLK)
-        batch = {"p": pi.sum(0), "p2": pi.square().sum(0), "kl": kl_BL.sum(0)}
+        pi = softmax(logits_RBLK)
+        batch = {"p": pi.sum(1), "p2": pi.square().sum(1), "kl": kl_RBL.sum(1)}
         for name, value in batch.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.cpu().double()
-        self.n += len(logits_BLK)
+        self.n += logits_RBLK.shape[1]
 
-    def result(self) -> CodeUsage:
-        usage_LK = self.sums["p"] / self.n
-        variance_LK = self.sums["p2"] / self.n - usage_LK.square()
+    def results(self) -> list[CodeUsage]:
+        """One per model."""
+        parts = zip(self.sums["p"], self.sums["p2"], self.sums["kl"], strict=True)
+        return [self._result(p_LK / self.n, p2_LK / self.n, kl_L / self.n) for p_LK, p2_LK, kl_L in parts]
+
+    def _result(self, usage_LK: Tensor, square_LK: Tensor, kl_L: Tensor) -> CodeUsage:
+        variance_LK = square_LK - usage_LK.square()
         perplexity_L = torch.special.entr(usage_LK).sum(-1).exp()
         return CodeUsage(
             usage_LK=usage_LK,
-            kl_L=self.sums["kl"] / self.n,
+            kl_L=kl_L,
             perplexity=perplexity_L.mean().item(),
             active=int((variance_LK.amax(-1) > ACTIVE_VARIANCE).sum()),
             dead=int((usage_LK < DEAD_SHARE / usage_LK.shape[-1]).sum()),

@@ -1,6 +1,9 @@
-"""One-hot evaluation of a model on a set of images."""
+"""One-hot evaluation of models on a set of images.
 
-from collections.abc import Callable, Iterator
+Shapes: R models, B images, L latents, K categories, D pixels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +14,11 @@ from gsvae.evaluation.bounds import (
     discrete_reconstruction,
     iwae_bound,
     kl_per_latent,
+    rand,
     relaxed_reconstruction,
 )
 from gsvae.evaluation.codes import CodeUsage, UsageCounter
+from gsvae.evaluation.models import Alone, Models
 from gsvae.model import CategoricalVAE
 
 __all__ = ["Evaluator", "Scores"]
@@ -67,68 +72,85 @@ class Evaluator:
     Attributes:
         n_samples: one-hot samples per image in the discrete −ELBO.
         iwae_samples: S of the importance-weighted bound.
-        max_rows: images × samples decoded at once; bounds the memory whatever S is.
-        seed: of the evaluation's own noise: the same model always scores the same.
+        max_rows: images × samples of one model decoded at once; bounds the memory whatever S is.
         dynamic: binarise the images anew, as in training.
     """
 
     n_samples: int
     iwae_samples: int
     max_rows: int
-    seed: int
     dynamic: bool = False
 
-    def batches(self, images: Images, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Tensor]:
-        """Pixels ``(B, D)`` in [0, 1] of all images in their order."""
-        for pixels in images.pixels_ND.split(min(1000, self.max_rows)):
-            x_BD = pixels.to(dtype) / 255
-            yield binarize(x_BD, generator) if self.dynamic else x_BD
+    def one(self, model: CategoricalVAE, seed: int, images: Images, tau: float, *, iwae: bool = False) -> Scores:
+        """Score one model; see :meth:`__call__`."""
+        return self(Alone(model), [seed], images, [tau], iwae=iwae)[0]
 
     @torch.no_grad()
     def __call__(
         self,
-        model: CategoricalVAE,
+        models: Models,
+        seeds: Sequence[int],
         images: Images,
-        tau: float,
+        taus: Sequence[float],
         *,
         iwae: bool = False,
         check: Callable[[], None] = lambda: None,
-    ) -> Scores:
-        """Score ``model`` on ``images``; ``tau`` is the temperature of the relaxed loss.
+    ) -> list[Scores]:
+        """Score R models on ``images``.
 
-        ``check`` is called between batches and may raise to stop.
+        Args:
+            seeds: of each model's own noise: the same model always scores the same.
+            taus: temperatures of the relaxed losses.
+            iwae: whether the importance-weighted bound is asked for.
+            check: called between batches; may raise to stop.
         """
-        device = images.pixels_ND.device
+        device, dtype = images.pixels_ND.device, models.prior_logits_LK.dtype
         # A stream for each purpose: no score depends on which others are asked for.
-        pixels, codes, relaxing, importance = (
-            torch.Generator(device).manual_seed(self.seed + purpose) for purpose in range(4)
-        )
-        dtype = model.prior_logits_LK.dtype
+        pixels, codes, relaxing, importance = (streams(seeds, purpose, device) for purpose in range(4))
+        tau_R111 = torch.tensor(taus, dtype=dtype, device=device).view(-1, 1, 1, 1)
         usage = UsageCounter()
-        sums = {"reconstruction": 0.0, "relaxed": 0.0, "iwae": 0.0}
-        for x_BD in self.batches(images, dtype, pixels):
+        parts: dict[str, list[Tensor]] = {"reconstruction": [], "relaxed": [], "iwae": []}
+        for x_RBD in self._batches(images, dtype, pixels):
             check()
-            logits_BLK = model.encode(x_BD)
-            usage.add(logits_BLK, kl_per_latent(model, logits_BLK))
-            sums["reconstruction"] += total(
-                discrete_reconstruction(model, x_BD, logits_BLK, self.n_samples, codes, self.max_rows)
-            )
-            sums["relaxed"] += total(relaxed_reconstruction(model, x_BD, logits_BLK, tau, relaxing))
+            logits_RBLK = models.encode(x_RBD)
+            usage.add(logits_RBLK, kl_per_latent(models, logits_RBLK))
+            found = {
+                "reconstruction": discrete_reconstruction(
+                    models, x_RBD, logits_RBLK, self.n_samples, codes, self.max_rows
+                ),
+                "relaxed": relaxed_reconstruction(models, x_RBD, logits_RBLK, tau_R111, relaxing),
+            }
             if iwae:
-                sums["iwae"] += total(iwae_bound(model, x_BD, logits_BLK, self.iwae_samples, importance, self.max_rows))
-        means = {name: value / len(images) for name, value in sums.items()}
-        code_usage = usage.result()
-        kl = code_usage.kl_L.sum().item()
-        return Scores(
-            neg_elbo=means["reconstruction"] + kl,
-            reconstruction=means["reconstruction"],
-            kl=kl,
-            relaxed_loss=means["relaxed"] + kl,
-            iwae=means["iwae"] if iwae else None,
-            codes=code_usage,
-        )
+                found["iwae"] = iwae_bound(models, x_RBD, logits_RBLK, self.iwae_samples, importance, self.max_rows)
+            for name, value_RB in found.items():
+                parts[name].append(value_RB)
+        means = {name: means_of(values) for name, values in parts.items() if values}
+        return [
+            Scores(
+                neg_elbo=means["reconstruction"][r] + (kl := code_usage.kl_L.sum().item()),
+                reconstruction=means["reconstruction"][r],
+                kl=kl,
+                relaxed_loss=means["relaxed"][r] + kl,
+                iwae=means["iwae"][r] if iwae else None,
+                codes=code_usage,
+            )
+            for r, code_usage in enumerate(usage.results())
+        ]
+
+    def _batches(self, images: Images, dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
+        """Pixels ``(R, B, D)`` in [0, 1] of all images in their order."""
+        for pixels in images.pixels_ND.split(min(1000, self.max_rows)):
+            x_RBD = (pixels.to(dtype) / 255).expand(len(generators), -1, -1)
+            yield binarize(x_RBD, rand(x_RBD.shape, generators, x_RBD.device, dtype)) if self.dynamic else x_RBD
 
 
-def total(value_B: Tensor) -> float:
-    """Σ_B in float64 on the host: MPS has no float64."""
-    return value_B.cpu().double().sum().item()
+def streams(seeds: Sequence[int], purpose: int, device: torch.device) -> list[torch.Generator]:
+    """The models' generators for one purpose."""
+    return [torch.Generator(device).manual_seed(seed + purpose) for seed in seeds]
+
+
+def means_of(batches: Sequence[Tensor]) -> list[float]:
+    """Means over the images of values ``(R, B)``, summed in float64 on the host: MPS has no float64."""
+    value_RN = torch.cat(list(batches), dim=1).cpu().double()
+    means: list[float] = value_RN.mean(1).tolist()
+    return means

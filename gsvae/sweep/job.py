@@ -1,10 +1,9 @@
-"""One job of a sweep: its run claimed, begun or gone on with, and whatever happens to it recorded."""
+"""A job of a sweep, or several at once: runs claimed, begun or gone on with, and whatever happens recorded."""
 
 import contextlib
 import logging
 import math
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,15 +13,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gsvae.claim import BusyError, Claim, ClaimLost
+from gsvae.claim import BusyError, Claim
 from gsvae.errors import UserError
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.requeue import hand_back, is_submitits
 from gsvae.sweep.signals import leave_interrupts_to_driver
 from gsvae.sweep.token import TRIAL, VARIABLE, in_its_process
 from gsvae.tracking.run_folder import read_status
+from gsvae.tracking.scope import run_scope
 
-__all__ = ["run_job"]
+__all__ = ["SweepJob", "run_job", "run_jobs"]
 
 log = logging.getLogger(__name__)
 
@@ -35,134 +35,181 @@ def run_job(cfg: DictConfig, folder: Path, choices: dict[str, Any], overrides: S
     A run that has ended, is held by another live process, or is asked to stop before it began is left as it is.
     Nothing that happens to the run is raised where gsvae's own sweeper launched it: it is in the status.
     """
-    job = SweepJob(cfg, folder, choices, overrides, SweepFolder(folder.parent), os.environ.get(VARIABLE, ""))
-    if job.token and not in_its_process(job.token):
-        leave_interrupts_to_driver()
-    if job.token and job.sweep.stopping(job.token):
-        return math.nan
-    with job.stdout():
-        try:
-            with Claim(folder) as claim:
-                job.do(claim)
-        except BusyError as busy:
-            log.info("%s: %s", folder.name, busy)
-        except ClaimLost as lost:
-            log.warning("%s; leaving it", lost)
-        job.compare()
-    if job.told_to_end and is_submitits():
-        hand_back(job.told_to_end)
+    job = SweepJob(cfg, folder, choices, overrides, dict(os.environ))
+    run_jobs([job])
+    if job.error and not job.token:
+        raise job.error
     return job.score()
 
 
 @dataclass
 class SweepJob:
-    """One run of a sweep in the process that is to train it."""
+    """One run of a sweep in the process that is to train it.
+
+    Attributes:
+        cfg, folder, choices, overrides: of the run, as :class:`~gsvae.experiment.Member` has them.
+        told: by the environment of the job: who launched it, and its trial.
+        error: what it failed by, if it did.
+    """
 
     cfg: DictConfig
     folder: Path
     choices: dict[str, Any]
     overrides: Sequence[str]
-    sweep: SweepFolder
-    token: str  # of the process that launched it; empty where it was not gsvae's sweeper
-    told_to_end: int | None = None  # by which signal
+    told: Mapping[str, str]
+    error: BaseException | None = None
+    check: Callable[[], None] = lambda: None
 
-    def do(self, claim: Claim) -> None:
-        """What is left to do, seen once the run is ours."""
-        state = read_status(self.folder).get("state")
-        if state not in ENDED and (state != "failed" or self.cfg.sweep.retry_failed):
-            log.info("Run %s", self.folder.name)
-            self.attempt(claim)
+    @property
+    def token(self) -> str:
+        """Of the process that launched it; empty where it was not gsvae's sweeper."""
+        return self.told.get(VARIABLE, "")
 
-    def attempt(self, claim: Claim) -> None:
-        """Begin the run or go on with it; see that its end is on record."""
-        from gsvae.experiment import run_experiment
-        from gsvae.training.interrupt import Interrupted
+    @property
+    def sweep(self) -> SweepFolder:
+        return SweepFolder(self.folder.parent)
 
-        try:
-            self.choose_start()
-            outcome = run_experiment(
-                self.cfg, self.folder, self.choices, self.overrides, self.watch(claim), pruning(os.environ.get(TRIAL))
-            )
-            if outcome["state"] == "diverged":
-                log.error("diverged: %s", outcome["error"])
-        except Interrupted as stop:
-            log.warning("%s", stop)
-            self.told_to_end = stop.signum if stop.by_signal else None
-            if self.told_to_end and in_its_process(self.token):  # a signal to this process is for the whole sweep
-                self.sweep.stop(self.token, str(stop))
-            if not self.token:  # another sweeper's, which is to end as well
-                raise SystemExit(128 + stop.signum) from stop
-        except (Exception, SystemExit) as error:  # a user's own code may exit; the sweep goes on
-            if isinstance(error, SystemExit) and is_submitits():
-                raise
-            self.failed(error)
-            if self.cfg.sweep.fail_fast and self.token:
-                self.sweep.stop(self.token, f"{self.folder.name} failed, and sweep.fail_fast=true")
-            if not self.token:
-                raise
-
-    def choose_start(self) -> None:
-        """Go on from the run's checkpoint if it has a sound one; else clear what an earlier attempt left."""
-        from gsvae.training.checkpoint import read_last
-
-        for torn in self.folder.rglob(".*.tmp"):  # a write that its process did not live to end
-            torn.unlink()
-        checkpoints = self.folder / "checkpoints"
-        if any(checkpoints.glob("*.pt")):
+    def take(self, claims: contextlib.ExitStack) -> bool:
+        """Claim the run and say whether there is anything left to do for it."""
+        with run_scope(self.folder):
             try:
-                read_last(checkpoints)
-                self.cfg.resume = str(self.folder)
-                return
-            except UserError as error:
-                log.warning("%s; the run starts anew", error)
-        for left in ("checkpoints", "images"):
-            shutil.rmtree(self.folder / left, ignore_errors=True)
-        (self.folder / "summary.json").unlink(missing_ok=True)
+                claim = claims.enter_context(Claim(self.folder))
+            except BusyError as busy:
+                log.info("%s: %s", self.folder.name, busy)
+                return False
+            self.check = claim.check
+            state = read_status(self.folder).get("state")
+            if state in ENDED or (state == "failed" and not self.cfg.sweep.retry_failed):
+                return False
+            log.info("Run %s", self.folder.name)
+            return True
 
-    def failed(self, error: Exception | SystemExit) -> None:
-        """Put a failure on record at once, in status and log, if the run did not get so far as to do it."""
+    def member(self) -> Any:
+        """The run as :func:`~gsvae.experiment.run_pack` takes it."""
+        from gsvae.experiment import Member
+
+        give_up = pruning(self.told.get(TRIAL))
+        return Member(self.cfg, self.folder, self.choices, self.overrides, self.check, give_up, self.failing)
+
+    def failing(self) -> None:
+        """Stop the sweep, if its first failure is to do that."""
+        if self.cfg.sweep.fail_fast and self.token:
+            self.sweep.stop(self.token, f"{self.folder.name} failed, and sweep.fail_fast=true")
+
+    def ended(self, outcome: Mapping[str, Any]) -> None:
+        """See that the run's end is on record."""
         from gsvae.experiment import record_failure
 
-        if isinstance(error, UserError):
-            log.error("error: %s", error)
-        record_failure(self.cfg, self.folder, self.choices, self.overrides, error)
-
-    def watch(self, claim: Claim) -> Callable[[], None]:
-        """What the run asks at every step: whether it is still its own, and whether the sweep is to stop."""
-        from gsvae.training.interrupt import Interrupted
-
-        looked = 0.0
-
-        def check() -> None:
-            nonlocal looked
-            claim.check()
-            now = time.monotonic()
-            if now - looked >= LOOK:
-                looked = now
-                if self.token and self.sweep.stopping(self.token):
-                    raise Interrupted(signal.SIGTERM, "the sweep was stopped")
-
-        return check
+        with run_scope(self.folder):
+            if outcome["state"] == "diverged":
+                log.error("diverged: %s", outcome["error"])
+            if outcome["state"] == "failed":
+                self.error = outcome["exception"]
+                if isinstance(self.error, UserError):
+                    log.error("error: %s", self.error)
+                record_failure(self.member(), self.error)
 
     def score(self) -> float:
         """What Hydra's sweepers minimise."""
         value = self.sweep.summary(self.folder.name).get("val/neg_elbo")
         return math.nan if value is None else float(value)
 
-    def stdout(self) -> contextlib.AbstractContextManager[Any]:
-        """Where the run's lines go besides ``run.log``: nowhere in a worker, several would mix on one terminal."""
-        if self.token and not in_its_process(self.token):
-            return silence()
-        return contextlib.nullcontext()
 
-    def compare(self) -> None:
-        """Bring the sweep's table and page up to date, so that they are there whenever the sweep ends."""
-        try:
-            from gsvae.compare import update
+# ---------------------------------------------------------------- several of them
 
-            update(self.sweep.path)
-        except Exception as error:  # a view; the run's numbers are in its folder
-            log.warning("comparison not updated", exc_info=error)
+
+def run_jobs(jobs: Sequence[SweepJob]) -> None:
+    """Do what is left to do for runs that may be packed; how each of them ended is in its folder.
+
+    Raises:
+        SystemExit: they were told to end, where that is for another sweeper or for a cluster to know.
+    """
+    first = jobs[0]
+    if first.token and not in_its_process(first.token):
+        leave_interrupts_to_driver()
+    if first.token and first.sweep.stopping(first.token):
+        return
+    with stdout(first), contextlib.ExitStack() as claims:
+        todo = [job for job in jobs if job.take(claims)]
+        signum = attempt_all(todo)
+        compare(first.sweep)
+    if signum and is_submitits():
+        hand_back(signum)
+
+
+def attempt_all(jobs: Sequence[SweepJob]) -> int | None:
+    """Begin the runs or go on with them, those at one step together; returns the signal that ended them, if any."""
+    from gsvae.sweep.start import by_step
+
+    for together in by_step(jobs):
+        if together[0].token and together[0].sweep.stopping(together[0].token):
+            return None
+        if signum := attempt(together):
+            return signum
+    return None
+
+
+def attempt(jobs: Sequence[SweepJob]) -> int | None:
+    """Train some runs together. If that fails as a whole, in halves: so in the end only those fail that would alone."""
+    from gsvae.experiment import run_pack
+    from gsvae.training.interrupt import Interrupted
+
+    first = jobs[0]
+    try:
+        outcomes = run_pack([job.member() for job in jobs], watch(first))
+    except Interrupted as stop:
+        log.warning("%s", stop)
+        signum = stop.signum if stop.by_signal else None
+        if signum and in_its_process(first.token):  # a signal to this process is for the whole sweep
+            first.sweep.stop(first.token, str(stop))
+        if not first.token:  # another sweeper's, which is to end as well
+            raise SystemExit(128 + stop.signum) from stop
+        return signum
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and is_submitits():
+            raise
+        if len(jobs) > 1:
+            log.warning("a pack of %d runs failed (%s); going on in halves", len(jobs), error)
+            middle = len(jobs) // 2
+            return attempt_all(jobs[:middle]) or attempt_all(jobs[middle:])
+        outcomes = [{"state": "failed", "exception": error}]
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        job.ended(outcome)
+    return None
+
+
+def watch(job: SweepJob) -> Callable[[], None]:
+    """What is asked between steps: whether the sweep is to stop."""
+    from gsvae.training.interrupt import Interrupted
+
+    looked = 0.0
+
+    def check() -> None:
+        nonlocal looked
+        now = time.monotonic()
+        if now - looked >= LOOK:
+            looked = now
+            if job.token and job.sweep.stopping(job.token):
+                raise Interrupted(signal.SIGTERM, "the sweep was stopped")
+
+    return check
+
+
+def stdout(job: SweepJob) -> contextlib.AbstractContextManager[Any]:
+    """Where lines go besides ``run.log``: nowhere in a worker, several would mix on one terminal."""
+    if job.token and not in_its_process(job.token):
+        return silence()
+    return contextlib.nullcontext()
+
+
+def compare(sweep: SweepFolder) -> None:
+    """Bring the sweep's table and page up to date, so that they are there whenever the sweep ends."""
+    try:
+        from gsvae.compare import update
+
+        update(sweep.path)
+    except Exception as error:  # a view; the run's numbers are in its folder
+        log.warning("comparison not updated", exc_info=error)
 
 
 def pruning(trial: str | None) -> Callable[[int, Mapping[str, float]], bool] | None:

@@ -16,6 +16,7 @@ from gsvae.sweep.driver import Driver, quoted
 from gsvae.sweep.plan import Job
 from gsvae.sweep.sweepers import asked_for
 from gsvae.sweep.token import TRIAL
+from gsvae.sweep.workers import batch_size
 
 __all__ = ["search"]
 
@@ -40,7 +41,7 @@ class Search:
     def run(self) -> None:
         """Ask, run, tell, until nothing is left to ask for; then say what was best, and exit."""
         driver, total = self.driver, self.settings.n_trials
-        at_once = driver.workers or driver.config.hydra.launcher.get("array_parallelism", 1)
+        at_once = batch_size(driver.config.hydra.launcher)
         driver.words.say(f"Search {driver.name}: {total} trials, {total - self.study.left} of them begun earlier")
         left_behind = self.study.running()
         with driver.signals:

@@ -20,7 +20,24 @@ def count_workers(launcher: Mapping[str, Any]) -> int | None:
         return int(effective_n_jobs(launcher["n_jobs"]))
     if kind == "LocalLauncher":
         return max(1, cores() // (launcher.get("cpus_per_task") or 1))
+    if kind == "PackedLauncher":
+        return len(pack_devices(launcher))
     return None
+
+
+def pack_devices(launcher: Mapping[str, Any]) -> list[str | None]:
+    """The devices that packs are trained on at the same time; None is whatever the runs' settings say."""
+    if launcher["devices"]:
+        return list(launcher["devices"])
+    gpus = count_gpus()
+    return [f"cuda:{index}" for index in range(gpus)] if gpus > 1 else [None]
+
+
+def batch_size(launcher: Mapping[str, Any]) -> int:
+    """Trials that a search asks for at a time: a pack, or as many as run at once."""
+    if "max_runs" in launcher:
+        return int(launcher["max_runs"])
+    return count_workers(launcher) or int(launcher.get("array_parallelism") or 1)
 
 
 def shares(jobs: Sequence[Job], launcher: Mapping[str, Any]) -> list[list[str]]:
@@ -33,7 +50,7 @@ def shares(jobs: Sequence[Job], launcher: Mapping[str, Any]) -> list[list[str]]:
     threads = launcher.get("cpus_per_task")
     if workers is not None and workers > 1:
         threads = max(1, cores() // workers)
-    gpus = count_gpus() if workers is not None and workers > 1 else 0
+    gpus = count_gpus() if workers is not None and workers > 1 and "max_runs" not in launcher else 0
     given: list[list[str]] = []
     for number, job in enumerate(jobs):
         share = []

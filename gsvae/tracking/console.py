@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["StdoutHandler", "TrainingProgress", "table"]
+__all__ = ["Lines", "StdoutHandler", "TrainingProgress", "in_numbers", "table"]
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,27 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class Lines:
+    """Plain lines of progress, not too many."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def say(self, step: int, total: int, per_epoch: int, numbers: str) -> None:
+        """Log a line, if it is the last or the one before was long ago."""
+        if step == total or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            log.info("step %d of %d (epoch %.1f): %s", step, total, step / per_epoch, numbers)
+
+
 class TrainingProgress:
     """Shows how far training is. Does not exist twice at a time on one terminal."""
 
     def __init__(self, total_steps: int, steps_per_epoch: int) -> None:
         self.total = total_steps
         self.per_epoch = steps_per_epoch
-        self._last_line = 0.0
+        self._lines = Lines()
+        self._last_move = 0.0
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             self._bar = Progress(
@@ -50,22 +64,17 @@ class TrainingProgress:
             self._task = self._bar.add_task("training", total=total_steps, numbers="")
             self._bar.start()
 
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show the last window's metrics."""
-        numbers = (
-            f"loss {metrics['train/loss']:.2f}  τ {metrics['train/tau']:.3g}  "
-            f"{metrics['train/images_per_second']:,.0f} images/s"
-        )
+    def update(self, step: int, numbers: str) -> None:
+        """Show the numbers of a log point."""
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=numbers)
-        elif step == self.total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            log.info("step %d of %d (epoch %.1f): %s", step, self.total, step / self.per_epoch, numbers)
+        else:
+            self._lines.say(step, self.total, self.per_epoch, numbers)
 
     def moved(self, step: int) -> None:
         """Move the bar between log points; nothing is read from the device, and plain lines wait for the metrics."""
-        if self._bar and time.monotonic() - self._last_line >= SECONDS_BETWEEN_MOVES:
-            self._last_line = time.monotonic()
+        if self._bar and time.monotonic() - self._last_move >= SECONDS_BETWEEN_MOVES:
+            self._last_move = time.monotonic()
             self._bar.update(self._task, completed=step)
 
     def note(self, text: str) -> None:
@@ -76,6 +85,15 @@ class TrainingProgress:
     def close(self) -> None:
         if self._bar:
             self._bar.stop()
+
+
+def in_numbers(metrics: Sequence[Mapping[str, float]]) -> str:
+    """The last window's metrics of one run, or what several have in common."""
+    losses = [m["train/loss"] for m in metrics]
+    images = f"{sum(m['train/images_per_second'] for m in metrics) / len(metrics):,.0f} images/s"
+    if len(metrics) == 1:
+        return f"loss {losses[0]:.2f}  τ {metrics[0]['train/tau']:.3g}  {images}"
+    return f"{len(metrics)} runs  loss {min(losses):.2f} to {max(losses):.2f}  {images} each"
 
 
 def table(

@@ -55,7 +55,7 @@ class Tracker:
             self._wandb.artifact(path, aliases, metadata)
 
     def close(self, state: str, error: str | None = None, **more: Any) -> None:
-        """End with a state of ``status.json``; the folder knows it before W&B is waited for."""
+        """End with a state of ``status.json``; :meth:`wait` then waits for W&B."""
         self.folder.status(state, error, **more)
         self.folder.close()
         if self._wandb:
@@ -66,6 +66,11 @@ class Tracker:
         self.folder.close()
         if self._wandb:
             self._wandb.close(1)
+
+    def wait(self) -> None:
+        """Wait until W&B has everything, for a bounded time."""
+        if self._wandb:
+            self._wandb.wait()
 
     @property
     def wandb_where(self) -> str:

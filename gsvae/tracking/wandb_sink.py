@@ -5,6 +5,7 @@ guarded, so a broken client costs one warning. What the view misses is in the ru
 file for ``wandb sync``.
 """
 
+import contextvars
 import logging
 import queue
 import threading
@@ -60,7 +61,8 @@ class WandbSink:
         self._broken = False
         self._run: Any = None
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        context = contextvars.copy_context()  # its log lines are the run's
+        self._thread = threading.Thread(target=context.run, args=(self._work,), name="wandb", daemon=True)
         self._thread.start()
 
     # ---------------------------------------------------------------- called by the run
@@ -85,9 +87,12 @@ class WandbSink:
         self._queue.put(lambda: self._send_artifact(path, list(aliases), dict(metadata)))
 
     def close(self, exit_code: int) -> None:
-        """Wait for what is queued and finish the run, for a bounded time."""
+        """Finish the run once everything queued is sent."""
         self._queue.put(lambda: self._run.finish(exit_code=exit_code))
         self._queue.put(None)
+
+    def wait(self) -> None:
+        """Wait for the end of a closed run, for a bounded time."""
         self._thread.join(INIT_TIMEOUT + 2 * FINISH_TIMEOUT)
         if self._thread.is_alive():
             self._warn("it does not answer")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gsvae.data import binarize
 from gsvae.sampling.base import gumbel_from_uniform
-from gsvae.training.streams import Streams
+from gsvae.training.streams import Streams, Uniforms
 
 __all__ = ["Batches"]
 
@@ -37,9 +37,12 @@ class Batches:
         self.batch_size = batch_size
         self.per_epoch = len(pixels_ND) // batch_size
         self.streams = streams
-        self.noise_shape = noise_shape
         self.dtype = dtype
-        self.dynamic = dynamic
+        *leading, L, K = noise_shape
+        device = pixels_ND.device
+        self.noise = Uniforms(streams, "noise", (*leading, K, L), dtype, device)  # in memory as the logits lie
+        pixels_shape = (batch_size, pixels_ND.shape[1])
+        self.thresholds = Uniforms(streams, "pixels", pixels_shape, dtype, device) if dynamic else None
         self._order_RN: Tensor | None = None
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
@@ -49,14 +52,29 @@ class Batches:
             self._order_RN = self._permutations()
         chosen_RB = self._order_RN[:, index * self.batch_size : (index + 1) * self.batch_size]
         x_RBD = self.pixels_ND[chosen_RB].to(self.dtype).div_(255)
-        if self.dynamic:
-            x_RBD = torch.stack([binarize(x, s.generators["pixels"]) for x, s in zip(x_RBD, self.streams)])
-        *leading, L, K = self.noise_shape
-        u_R = torch.empty(len(self.streams), *leading, K, L, dtype=self.dtype, device=x_RBD.device)
-        for u, s in zip(u_R, self.streams):
-            u.uniform_(generator=s.generators["noise"])
-        return x_RBD, gumbel_from_uniform(u_R).transpose(-1, -2)  # in memory as the logits lie
+        if self.thresholds:
+            x_RBD = binarize(x_RBD, self.thresholds.of(step))
+        return x_RBD, gumbel_from_uniform(self.noise.of(step)).transpose(-1, -2)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the numbers drawn and of a batch."""
+        batch = len(self.streams) * self.batch_size * self.pixels_ND.shape[1] * self.dtype.itemsize
+        return batch + self.noise.nbytes + (self.thresholds.nbytes if self.thresholds else 0)
+
+    def blank(self) -> tuple[Tensor, Tensor]:
+        """Pixels and noise as :meth:`draw` gives them, all 0; no stream moves."""
+        runs = len(self.streams)
+        x_RBD = self.pixels_ND.new_zeros(runs, self.batch_size, self.pixels_ND.shape[1], dtype=self.dtype)
+        noise_R = self.pixels_ND.new_zeros(runs, *self.noise.shape, dtype=self.dtype).transpose(-1, -2)
+        return x_RBD, noise_R
+
+    def state(self, r: int, step: int) -> dict[str, Tensor]:
+        """Where run ``r``'s streams stand before a global step."""
+        periods = {"order": self.per_epoch, "noise": self.noise.steps}
+        periods["pixels"] = self.thresholds.steps if self.thresholds else 1
+        return self.streams[r].state([name for name, period in periods.items() if step % period == 0])
 
     def _permutations(self) -> Tensor:
         n, device = len(self.pixels_ND), self.pixels_ND.device
-        return torch.stack([s.permutation(n, device) for s in self.streams])
+        return torch.stack([torch.randperm(n, generator=s.begin("order"), device=device) for s in self.streams])

@@ -10,21 +10,23 @@ from typing import Any
 import torch
 
 from gsvae.errors import UserError
-from gsvae.files import write_atomically
+from gsvae.files import sync_folder, write_atomically
 
 __all__ = ["read_checkpoint", "read_last", "write_best", "write_last"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_last(folder: Path, state: dict[str, Any]) -> None:
     """Write ``last.pt``; the one it replaces stays as ``previous.pt``."""
-    last = folder / "last.pt"
+    last, coming = folder / "last.pt", folder / "next.pt"
+    _write(coming, state)  # to disk first, so that the renames follow each other at once
     if last.exists():
         os.replace(last, folder / "previous.pt")
-    _write(last, state)
+    os.replace(coming, last)
+    sync_folder(folder)
 
 
 def write_best(folder: Path, state: dict[str, Any]) -> None:

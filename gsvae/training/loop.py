@@ -1,7 +1,7 @@
-"""The one training loop: a pack of R ≥ 1 runs, step by step, with evaluation, checkpoints and interrupts."""
+"""The one training loop: R ≥ 1 runs in lanes, step by step, with evaluation, checkpoints and interrupts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from gsvae.data import Images, Splits
-from gsvae.evaluation import Evaluator, Scores
+from gsvae.evaluation import Scores
 from gsvae.model import CategoricalVAE
-from gsvae.tracking.console import TrainingProgress
-from gsvae.training.batches import Batches
+from gsvae.tracking.console import TrainingProgress, in_numbers
 from gsvae.training.checkpoint import write_best, write_last
 from gsvae.training.divergence import likely_cause
 from gsvae.training.interrupt import Interrupt, Interrupted
-from gsvae.training.pack import Pack
+from gsvae.training.lane import Lane, Weights
 from gsvae.training.report import drawings
 from gsvae.training.run import Run
 from gsvae.training.streams import derive_seed
-from gsvae.training.window import METRICS, Window, first_bad
+from gsvae.training.window import METRICS, first_bad
 
 __all__ = ["Plan", "Trainer"]
+
+STRETCH = 8  # steps that a lane makes before the next lane's turn: its parameters stay in the processor's cache
+SAVING = 0.05  # share of the time that checkpoints of many runs may take
 
 
 @dataclass(frozen=True)
@@ -38,52 +40,45 @@ class Plan:
 
 
 class Trainer:
-    """Trains a pack and keeps its runs' records.
+    """Trains runs and keeps their records.
 
     Args:
-        pack: the runs' parameters.
-        runs: what each run owns, in the pack's order.
+        lanes: the runs, all at the same step; a lane's runs are one computation, lanes take turns.
         splits: the images, on the training device.
-        batches: where batches and noise come from.
-        evaluators: one per run.
-        watch: called at every step; what it raises ends training.
+        report: told of every run that has finished; its tracker is open still.
+        watch: called between steps; what it raises ends training.
     """
 
     def __init__(
         self,
-        pack: Pack,
-        runs: Sequence[Run],
+        lanes: Sequence[Lane],
         splits: Splits,
-        batches: Batches,
-        evaluators: Sequence[Evaluator],
         plan: Plan,
+        report: Callable[[Run], None] = lambda run: None,
         watch: Callable[[], None] | None = None,
     ) -> None:
-        self.pack, self.runs, self.splits, self.batches = pack, runs, splits, batches
-        self.evaluators, self.plan = evaluators, plan
-        self.window = Window(plan.log_every, pack.size, pack.device, pack.dtype)
+        self.lanes, self.splits, self.plan, self.report = lanes, splits, plan, report
+        self.runs = [run for lane in lanes for run in lane.runs]
+        self.per_epoch = lanes[0].batches.per_epoch
         self.step = 0
         self.val_images = splits.val or (splits.test if plan.val_on_test else None)
         self.interrupt = Interrupt(watch)
         self.progress: TrainingProgress | None = None
-        self._scalars: tuple[Tensor, list[list[float]]] | None = None
-        self._busy = 0.0  # seconds spent in this window's steps
-        self._saved_at = time.monotonic()
+        self._save_at = time.monotonic() + plan.checkpoint_seconds
 
     def fit(self) -> None:
-        """Train to the last step and score the results; runs that diverge or are pruned end early, each for itself.
+        """Train to the last step and score the results; a run that ends early, however, ends for itself.
 
         Raises:
             Interrupted: by SIGINT or SIGTERM, after a checkpoint.
+            Exception: of a computation that several runs share.
         """
-        self.progress = TrainingProgress(self.plan.steps, self.batches.per_epoch)
+        self.progress = TrainingProgress(self.plan.steps, self.per_epoch)
         try:
             with self.interrupt:
                 self._train()
                 self._save()
-                for r, run in enumerate(self.runs):
-                    if run.active:
-                        self._finish(r, run)
+                self._test()
         except Interrupted:
             self._save()
             raise
@@ -95,143 +90,165 @@ class Trainer:
     @property
     def epoch(self) -> int:
         """Epochs begun; the one under way counts."""
-        return -(-self.step // self.batches.per_epoch)
+        return -(-self.step // self.per_epoch)
+
+    def _active(self) -> Iterator[Lane]:
+        return (lane for lane in self.lanes if lane.active)
 
     def _train(self) -> None:
-        while any(run.active for run in self.runs):
-            if self.step % self.batches.per_epoch == 0 or self.step == self.plan.steps:
+        while any(self._active()):
+            if self.step % self.per_epoch == 0 or self.step == self.plan.steps:
                 self._end_epoch()
-            if self.step >= self.plan.steps or not any(run.active for run in self.runs):
+            if self.step >= self.plan.steps or not any(self._active()):
                 return
-            whole = (self.step // self.batches.per_epoch + 1) * self.batches.per_epoch
+            whole = (self.step // self.per_epoch + 1) * self.per_epoch
             self._advance(min(whole, self.plan.steps))
 
     def _advance(self, until: int) -> None:
-        """Train up to step ``until``, or to a divergence of the last run."""
-        begun = time.perf_counter()
-        while self.step < until:
-            tau_R, beta_R, lr = self.schedule()
-            x_RBD, noise_R = self.batches.draw(self.step)
-            self.window.add(self.pack.step(x_RBD, noise_R, tau_R, beta_R, lr))
-            self.step += 1
-            if self.window.full or self.step == self.plan.steps:
-                now = time.perf_counter()
-                self._busy += now - begun
-                begun = now
-                self._log_window()
-                if not any(run.active for run in self.runs):
-                    return
+        """Train up to step ``until``, or to the end of the last run."""
+        while self.step < until and any(self._active()):
+            target = min(until, self.step + self._stretch())
+            for lane in self._active():
+                self._together(lane, lane.advance, self.step, target)
+            self._moved_to(target)
+            if self.step == self.plan.steps or any(lane.window.full for lane in self._active()):
+                self._log_windows()
             if self.progress:
                 self.progress.moved(self.step)
-            if time.monotonic() - self._saved_at >= self.plan.checkpoint_seconds:
+            if time.monotonic() >= self._save_at:
                 self._save()
             self.interrupt.check()
-        self._busy += time.perf_counter() - begun
 
-    def schedule(self) -> tuple[Tensor, Tensor, list[float]]:
-        """τ ``(R,)``, β ``(R,)`` and lr of the step, from tables made and sent to the device once per window."""
-        if self._scalars is None or self.window.n == 0:
-            steps = range(self.step - self.window.n, self.step - self.window.n + self.plan.log_every)
-            table = [[[run.tau(t) for run in self.runs], [run.beta(t) for run in self.runs]] for t in steps]
-            device_table = torch.tensor(table, dtype=self.pack.dtype).to(self.pack.device)
-            self._scalars = device_table, [[run.lr(t) for run in self.runs] for t in steps]
-        device_table, lrs = self._scalars
-        tau_R, beta_R = device_table[self.window.n]
-        return tau_R, beta_R, lrs[self.window.n]
+    def _stretch(self) -> int:
+        """Steps until somebody looks up: one where there is one lane, for interrupts; never past a log point."""
+        return min(STRETCH, next(self._active()).window.left) if len(self.lanes) > 1 else 1
 
-    def _log_window(self) -> None:
+    def _moved_to(self, step: int) -> None:
+        self.step = step
+        for run in self.runs:
+            if run.active:
+                run.step = step
+
+    def _together(self, lane: Lane, work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """What a lane does as a whole: alone in it, a run answers for it; a fault that several share is raised."""
+        if len(lane.runs) == 1:
+            lane.runs[0].attempt(work, *args, **kwargs)
+        else:
+            work(*args, **kwargs)
+
+    def _log_windows(self) -> None:
         """Log the means over the window and close the runs that diverged in it."""
-        values = self.window.read()
-        seconds, self._busy = self._busy, 0.0
+        for lane in self._active():
+            values, images_per_second = lane.read_window()
+            for r, run in enumerate(lane.runs):
+                if run.active:
+                    run.attempt(self._log_window, run, values[:, :, r], images_per_second)
+        shown = [run.last_metrics for run in self.runs if run.active]
+        if self.progress and shown:
+            self.progress.update(self.step, in_numbers(shown))
+
+    def _log_window(self, run: Run, values_n4: Tensor, images_per_second: float) -> None:
         last = self.step - 1
-        for r, run in enumerate(self.runs):
-            if not run.active:
-                continue
-            means = dict(zip(METRICS, values[:, :, r].mean(0).tolist()))
-            means |= {"train/tau": run.tau(last), "train/lr": run.lr(last)}
-            means["train/images_per_second"] = len(values) * self.batches.batch_size / max(seconds, 1e-9)
-            run.tracker.log({"step": self.step, "epoch": self._fraction(), **means})
-            run.last_metrics |= means
-            self._check_finite(r, run, values[:, :, r])
-        if self.progress and (shown := next((run for run in self.runs if run.active), None)):
-            self.progress.update(self.step, shown.last_metrics)
-        self.window.clear()
+        means = dict(zip(METRICS, values_n4.mean(0).tolist()))
+        means |= {"train/tau": run.tau(last), "train/lr": run.lr(last), "train/images_per_second": images_per_second}
+        run.tracker.log({"step": self.step, "epoch": self._fraction(), **means})
+        run.last_metrics |= means
+        if len(self.runs) > 1:
+            run.lines.say(self.step, self.plan.steps, self.per_epoch, in_numbers([means]))
+        self._check_finite(run, values_n4)
 
     def _fraction(self) -> float:
-        return round(self.step / self.batches.per_epoch, 4)
+        return round(self.step / self.per_epoch, 4)
 
-    def _check_finite(self, r: int, run: Run, values_n4: Tensor) -> None:
+    def _check_finite(self, run: Run, values_n4: Tensor) -> None:
         bad = first_bad(values_n4)
         if bad is None:
             return
         at = self.step - len(values_n4) + bad
-        cause = likely_cause(values_n4, bad, run.tau(at), run.lr(at), run.clip, self.pack.bf16)
-        run.active = False
-        run.outcome = {"state": "diverged", "error": f"loss not finite at step {at + 1}: {cause}"}
-        run.tracker.close(**run.outcome, step=at + 1)
+        bf16 = self.lanes[0].pack.bf16
+        cause = likely_cause(values_n4, bad, run.tau(at), run.lr(at), run.clip, bf16)
+        run.step = at + 1
+        run.end("diverged", f"loss not finite at step {at + 1}: {cause}")
 
     # ---------------------------------------------------------------- evaluation
 
     def _end_epoch(self) -> None:
         epoch, last = self.epoch, self.step == self.plan.steps
-        for r, run in enumerate(self.runs):
-            if not run.active or epoch <= run.evaluated:
-                continue
-            due = self.val_images is not None and (epoch % self.plan.evaluate_every == 0 or last)
-            draw = self.plan.images_every > 0 and epoch % self.plan.images_every == 0 and not last
-            if due or draw:
-                self._validate(r, run, epoch, score=due, draw=draw)
-            run.evaluated = epoch
-            if due and not last and run.give_up and run.give_up(epoch, run.last_metrics):
-                self._prune(run)
+        score = self.val_images is not None and (epoch % self.plan.evaluate_every == 0 or last)
+        draw = self.plan.images_every > 0 and epoch % self.plan.images_every == 0 and not last
+        for lane in self._active():
+            rows = [r for r, run in enumerate(lane.runs) if run.active and epoch > run.evaluated]
+            if rows and (score or draw):
+                self._together(lane, self._validate, lane, rows, score=score, draw=draw)
+            for run in (lane.runs[r] for r in rows if lane.runs[r].active):
+                run.evaluated = epoch
+                if score and not last and run.give_up:
+                    run.attempt(self._prune, run, run.give_up)
 
-    def _prune(self, run: Run) -> None:
-        run.active = False
-        run.outcome = {"state": "pruned", "error": f"worse than others at step {self.step}"}
-        run.tracker.close(**run.outcome, step=self.step)
+    def _prune(self, run: Run, give_up: Callable[[int, dict[str, float]], bool]) -> None:
+        if give_up(self.epoch, run.last_metrics):
+            run.end("pruned", f"worse than others at step {self.step}")
 
-    def _validate(self, r: int, run: Run, epoch: int, *, score: bool, draw: bool) -> None:
-        weights = self.pack.weights(r)
-        model = self._model(weights)
+    def _validate(self, lane: Lane, rows: Sequence[int], *, score: bool, draw: bool) -> None:
+        weights = [lane.pack.weights(r) for r in rows]
         images = self.val_images or self.splits.train.take(torch.arange(min(1000, len(self.splits.train))))
-        scores = self._score(r, run, model, images)
-        if score:
-            row = scores.metrics("val") | scores.code_metrics()
-            run.tracker.log({"step": self.step, "epoch": self._fraction(), **row})
-            run.last_metrics |= row
-            if self.splits.val is not None:
-                run.consider(epoch, self.step, scores, weights)
-        if draw:
-            self._draw(run, model, images, scores)
+        found = lane.score(rows, weights, images, self.step, check=self.interrupt.check)
+        for r, held, scores in zip(rows, weights, found, strict=True):
+            run = lane.runs[r]
+            if score:
+                run.attempt(self._log_scores, run, scores, held)
+            if draw:
+                run.attempt(self._draw, run, lane.pack.module_with(held).model, images, scores)
 
-    def _score(self, r: int, run: Run, model: CategoricalVAE, images: Images, *, iwae: bool = False) -> Scores:
-        tau = run.tau(max(self.step - 1, 0))
-        return self.evaluators[r](model, images, tau, iwae=iwae, check=self.interrupt.check)
-
-    def _model(self, weights: dict[str, Tensor]) -> CategoricalVAE:
-        return self.pack.module_with(weights).model
+    def _log_scores(self, run: Run, scores: Scores, weights: Weights) -> None:
+        row = scores.metrics("val") | scores.code_metrics()
+        run.tracker.log({"step": self.step, "epoch": self._fraction(), **row})
+        run.last_metrics |= row
+        if self.splits.val is not None:
+            run.consider(self.epoch, self.step, scores, weights)
 
     def _draw(self, run: Run, model: CategoricalVAE, images: Images, scores: Scores) -> None:
         run.tracker.images(drawings(model, images, scores.codes, derive_seed(run.seed, "pictures")))
 
-    def _finish(self, r: int, run: Run) -> None:
-        """Score the best and the last weights on the test images, write summary, pictures and best.pt."""
+    def _test(self) -> None:
+        """Score the best and the last weights of every run on the test images."""
         assert self.progress is not None
         self.progress.note("testing")
-        last = self.pack.weights(r)
-        scores = {"test_last": self._score(r, run, self._model(last), self.splits.test, iwae=True)}
-        best = run.best if run.best.weights else None
-        if best and best.step != self.step:
-            scores["test"] = self._score(r, run, self._model(best.weights), self.splits.test, iwae=True)
-        else:
-            scores["test"] = scores["test_last"]
-        if best is None:
-            write_best(run.checkpoints, self._best_state(run, last, self.step))
+        for lane in self._active():
+            self._together(lane, self._test_lane, lane, [r for r, run in enumerate(lane.runs) if run.active])
+
+    def _test_lane(self, lane: Lane, rows: Sequence[int]) -> None:
+        last = [lane.pack.weights(r) for r in rows]
+        chosen = [lane.runs[r].best.weights or held for r, held in zip(rows, last, strict=True)]
+        both = self._scores(lane, rows, chosen, last)
+        for r, weights, (of_best, of_last) in zip(rows, chosen, both, strict=True):
+            run = lane.runs[r]
+            run.attempt(self._finish, lane, run, weights, {"test": of_best, "test_last": of_last})
+
+    def _scores(
+        self, lane: Lane, rows: Sequence[int], chosen: Sequence[Weights], last: Sequence[Weights]
+    ) -> list[tuple[Scores, Scores]]:
+        """The test scores of the chosen and of the last weights; those that are the same are scored once."""
+
+        def score(rows: Sequence[int], weights: Sequence[Weights]) -> list[Scores]:
+            return lane.score(rows, weights, self.splits.test, self.step, iwae=True, check=self.interrupt.check)
+
+        of_last = score(rows, last)
+        differ = [i for i, r in enumerate(rows) if lane.runs[r].best.weights and lane.runs[r].best.step != self.step]
+        of_best = dict(zip(differ, score([rows[i] for i in differ], [chosen[i] for i in differ]), strict=True))
+        return [(of_best.get(i, scores), scores) for i, scores in enumerate(of_last)]
+
+    def _finish(self, lane: Lane, run: Run, weights: Weights, scores: dict[str, Scores]) -> None:
+        """Log the test scores, draw, write best.pt where nothing was chosen, and report."""
+        if not run.best.weights:
+            write_best(run.checkpoints, self._best_state(run, weights, self.step))
         metrics = scores["test"].metrics("test") | scores["test_last"].metrics("test_last")
         metrics |= scores["test"].code_metrics()
         run.tracker.log({"step": self.step, "epoch": self._fraction(), **metrics})
-        self._draw(run, self._model(best.weights if best else last), self.splits.test, scores["test"])
+        self._draw(run, lane.pack.module_with(weights).model, self.splits.test, scores["test"])
         run.outcome = {"state": "finished", "scores": scores, "metrics": self._final_metrics(run, metrics)}
+        self.report(run)
+        run.active = False
 
     def _final_metrics(self, run: Run, test: dict[str, float]) -> dict[str, Any]:
         val_last = {k.replace("val/", "val_last/"): v for k, v in run.last_metrics.items() if k.startswith("val/")}
@@ -250,19 +267,26 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the checkpoints of all active runs; a run found to be diverging keeps its last good one."""
-        values = self.window.read()
-        for r, run in enumerate(self.runs):
-            if not run.active or first_bad(values[:, :, r]) is not None:
-                continue
-            if not run.best.saved:
-                write_best(run.checkpoints, self._best_state(run, run.best.weights, run.best.step))
-                run.best.saved = True
-            run.tracker.folder.sync()
-            state = run.header | self.pack.state(r) | run.progress()
-            write_last(run.checkpoints, state | {"step": self.step, "window": self.window.state(r)})
-        self._saved_at = time.monotonic()
+        begun = time.monotonic()
+        for lane in self._active():
+            values = lane.window.read()
+            for r, run in enumerate(lane.runs):
+                if run.active and first_bad(values[:, :, r]) is None:
+                    run.attempt(self._save_run, lane, r, run)
+        now = time.monotonic()
+        pause = self.plan.checkpoint_seconds
+        if len(self.runs) > 1 and pause:
+            pause = max(pause, (now - begun) / SAVING)
+        self._save_at = now + pause
 
-    def _best_state(self, run: Run, weights: dict[str, Tensor], step: int) -> dict[str, Any]:
+    def _save_run(self, lane: Lane, r: int, run: Run) -> None:
+        if not run.best.saved:
+            write_best(run.checkpoints, self._best_state(run, run.best.weights, run.best.step))
+            run.best.saved = True
+        run.tracker.folder.sync()
+        write_last(run.checkpoints, run.header | lane.state(r, self.step) | run.progress())
+
+    def _best_state(self, run: Run, weights: Weights, step: int) -> dict[str, Any]:
         metrics = run.best.metrics
         return run.header | {
             "step": step,
@@ -271,11 +295,11 @@ class Trainer:
             "metrics": metrics,
         }
 
-    def resume(self, states: Sequence[dict[str, Any]], best_weights: Sequence[dict[str, Tensor]]) -> None:
+    def resume(self, states: Sequence[dict[str, Any]], best_weights: Sequence[Weights]) -> None:
         """Go on from the runs' checkpoints, which must stand at the same step, with the weights of their best.pt."""
         self.step = states[0]["step"]
-        self.pack.load(states)
-        mid_epoch = self.step % self.batches.per_epoch != 0
-        for run, state, weights in zip(self.runs, states, best_weights):
-            run.restore(state, weights, mid_epoch=mid_epoch)
-        self.window.load([state["window"] for state in states])
+        of_run = iter(states)
+        for lane in self.lanes:
+            lane.load([next(of_run) for _ in lane.runs])
+        for run, state, weights in zip(self.runs, states, best_weights, strict=True):
+            run.restore(state, weights)

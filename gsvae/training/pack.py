@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 
+from gsvae.evaluation import Alone, Models, Stacked
 from gsvae.objective import Objective, Terms
 
 __all__ = ["Pack"]
@@ -32,7 +33,7 @@ class Pack:
     Args:
         objectives: one per run, of the same shapes; their initial parameters are taken.
         make_optimizer: torch optimiser class with its settings bound. One that is not elementwise (and linear in
-            lr) gets the parameters one by one, and R must be 1; a class of the user's says so by ``elementwise``.
+            lr) gets the parameters one by one, and serves only R = 1; a class of the user's says so by ``elementwise``.
         clips: largest gradient norm of each run, None for no clipping.
         bf16: run the networks under bfloat16 autocast.
         compiled: compile the forward and backward computation with ``torch.compile``.
@@ -55,9 +56,7 @@ class Pack:
         self._lay_out(objectives)
         self.optimizer = make_optimizer([self.params_RP])
         self.elementwise = getattr(self.optimizer, "elementwise", isinstance(self.optimizer, ELEMENTWISE))
-        if not self.elementwise:
-            if self.size > 1:
-                raise ValueError(f"{type(self.optimizer).__name__} is not elementwise: its runs cannot be packed")
+        if not self.elementwise and self.size == 1:
             self.optimizer = make_optimizer(list(self.params.values()))
         self._limit_R = self._limits(clips)
         self.bf16 = bf16
@@ -101,11 +100,12 @@ class Pack:
 
     # ---------------------------------------------------------------- one step
 
-    def step(self, x_RBD: Tensor, noise_R: Tensor, tau_R: Tensor, beta_R: Tensor, lr: Sequence[float]) -> Tensor:
+    def step(self, x_RBD: Tensor, noise_R: Tensor, tau_R: Tensor, beta_R: Tensor, lr: float | Tensor) -> Tensor:
         """One update of every run.
 
         Args:
-            x_RBD: pixels in [0, 1]; noise_R: Gumbel noise ``(R, ...)``; tau_R, beta_R: ``(R,)``; lr: one per run.
+            x_RBD: pixels in [0, 1]; noise_R: Gumbel noise ``(R, ...)``; tau_R, beta_R: ``(R,)``; lr: all runs', or
+                ``(R,)`` where they differ.
 
         Returns:
             ``(4, R)`` loss, reconstruction and KL before the update, in nats per image, and the gradient's norm.
@@ -116,6 +116,12 @@ class Pack:
         norm_R = self._clip()
         self._update(lr)
         return torch.stack((terms.loss.detach(), terms.reconstruction, terms.kl, norm_R))
+
+    def try_terms(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Compute the loss of a batch; raises what a model that cannot be lifted raises."""
+        one_R = torch.ones(self.size, device=self.device, dtype=self.dtype)
+        with torch.no_grad(), self._precision():
+            self._terms_of_many(*batch, one_R, one_R)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -147,15 +153,14 @@ class Pack:
             self.grad_RP *= (self._limit_R / (norm_R + 1e-6)).clamp(max=1.0).unsqueeze(1)
         return norm_R
 
-    def _update(self, lr: Sequence[float]) -> None:
-        if len(set(lr)) == 1:
-            self._optimizer_step(lr[0])
+    def _update(self, lr: float | Tensor) -> None:
+        if not isinstance(lr, Tensor):
+            self._optimizer_step(lr)
             return
-        # One optimiser holds all runs, and it knows one lr: step at lr 1, then scale each run's update.
+        # One optimiser holds all runs, and it knows one lr: step at lr 1, then take each run's share of the update.
         before_RP = self.params_RP.clone()
         self._optimizer_step(1.0)
-        lr_R = torch.tensor(lr, device=self.device, dtype=self.dtype)
-        self.params_RP.sub_(before_RP).mul_(lr_R.unsqueeze(1)).add_(before_RP)
+        torch.lerp(before_RP, self.params_RP, lr.unsqueeze(1), out=self.params_RP)
 
     def _optimizer_step(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
@@ -173,6 +178,21 @@ class Pack:
         """A copy of run ``r``'s parameters and buffers, by name."""
         params = {name: view[r].clone() for name, view in self._views.items()}
         return params | {name: self._part(tensor, r).clone() for name, tensor in self.buffers.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the parameters, their gradients and the optimiser's state."""
+        held = [self.params_RP, self.grad_RP, *self.buffers.values()]
+        held += [value for state in self.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        return sum(tensor.nbytes for tensor in held)
+
+    def models(self, weights: Sequence[dict[str, Tensor]]) -> Models:
+        """Models of these weights for evaluation; the next call for one model changes it, training never does."""
+        if len(weights) == 1:
+            return Alone(self.module_with(weights[0]).model)
+        prefix = "model."
+        parts = [{k.removeprefix(prefix): v for k, v in each.items() if k.startswith(prefix)} for each in weights]
+        return Stacked(self._scratch.model, parts)
 
     @torch.no_grad()
     def module_with(self, weights: dict[str, Tensor]) -> Objective:

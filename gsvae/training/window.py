@@ -19,6 +19,11 @@ class Window:
     def full(self) -> bool:
         return self.n == len(self.values)
 
+    @property
+    def left(self) -> int:
+        """Steps until it is full."""
+        return len(self.values) - self.n
+
     def add(self, metrics_4R: Tensor) -> None:
         self.values[self.n] = metrics_4R
         self.n += 1
@@ -34,8 +39,10 @@ class Window:
         return self.values[: self.n, :, r].cpu().clone()
 
     def load(self, states: list[Tensor]) -> None:
-        self.n = len(states[0])
-        self.values[: self.n] = torch.stack(states, dim=-1).to(self.values)
+        """Go on with these steps; of more than there is place for, as the interval may have changed, with the last."""
+        kept = [state[-(len(self.values) - 1) :] if len(self.values) > 1 else state[:0] for state in states]
+        self.n = len(kept[0])
+        self.values[: self.n] = torch.stack(kept, dim=-1).to(self.values)
 
 
 def first_bad(values_n4: Tensor) -> int | None:
