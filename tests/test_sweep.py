@@ -1,6 +1,7 @@
 """Sweeps: named, gone on with, extended, contained when they fail, stopped and gone on with again."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -240,6 +241,30 @@ def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, here, undisturbe
     assert len(states(folder)) == 4
     assert numbers(folder) == undisturbed
     assert not list((folder / ".sweep").glob("stop.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_ctrl_c_while_workers_still_import(launcher, here):
+    """A terminal's Ctrl-C goes to the workers as well; none takes it for an error of its run."""
+    module = here / "faulty.py"
+    module.write_text(SLOW_TO_IMPORT + module.read_text())
+    process = start(here, "-m", *QUICK, *SLOW, "sweep.name=s", f"hydra/launcher={launcher}")
+    wait_for((here / "importing").exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    code, out = finish(process)
+    assert code == 128 + signal.SIGINT, out
+    assert "Traceback" not in out
+    assert "Go on with: python run.py -m" in out
+    assert set(states(here / "multirun" / "s").values()) <= {"interrupted"}
+
+
+SLOW_TO_IMPORT = """
+import pathlib, time
+if any(pathlib.Path("multirun/s").glob("*/claim.*")):
+    pathlib.Path("importing").touch()
+    time.sleep(2)
+"""
 
 
 # ---------------------------------------------------------------- other sweepers

@@ -1,5 +1,6 @@
 """The process that drives a sweep: it plans, launches, launches again what was lost, and sums up."""
 
+import contextlib
 import logging
 import os
 import shlex
@@ -20,7 +21,7 @@ from gsvae.claim import holder
 from gsvae.sweep.ending import ending
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.plan import Job, plan
-from gsvae.sweep.signals import StopSignals
+from gsvae.sweep.signals import StopSignals, unheard_by_children
 from gsvae.sweep.token import VARIABLE, new_token
 from gsvae.sweep.words import Watcher, Words
 from gsvae.sweep.workers import count_workers, shares
@@ -131,7 +132,8 @@ class Driver:
         ]
         gave_up: Exception | None = None
         try:
-            returns = self.launcher.launch(lists, initial_job_idx=self._launched)
+            with unheard_by_children() if self.workers != 1 else contextlib.nullcontext():
+                returns = self.launcher.launch(lists, initial_job_idx=self._launched)
             for job, returned in zip(batch, returns, strict=True):
                 if returned.status == JobStatus.FAILED:  # a fault in the job around the run
                     self._fail(job, returned._return_value)
