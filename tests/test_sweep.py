@@ -267,6 +267,15 @@ if any(pathlib.Path("multirun/s").glob("*/claim.*")):
 """
 
 
+def test_a_sweep_goes_on_when_nobody_reads_what_it_says(here):
+    process = start(here, "-m", *QUICK, "training.epochs=1", "seed=0,1", "sweep.name=s", "hydra/launcher=joblib")
+    assert "Sweep s: 2 runs" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(180) == 0
+    assert set(states(here / "multirun" / "s").values()) == {"finished"}
+    assert "[2/2]" in (here / "multirun" / "s" / "sweep.log").read_text()
+
+
 # ---------------------------------------------------------------- other sweepers
 
 
