@@ -213,6 +213,14 @@ class Driver:
             self.folder.stop(self.token, f"stopped by {signal_name}")
             os.write(2, b"stopping: the runs write their checkpoints; once more stops at once\n")
 
+    def recall(self) -> None:
+        """Count in the runs that the sweep's record has from other processes and earlier commands."""
+        for identity, job in self.folder.recorded().items():
+            if identity not in self.jobs:
+                self.jobs[identity] = Job(
+                    identity, job["overrides"], job["name"], job["folder"], True, True, threads=None, device="auto"
+                )
+
     def end(self) -> int:
         """Sum up, and return the exit code: 1 if a run failed, 128 and more after a signal."""
         reason = self.folder.stop_reason(self.token)
