@@ -168,6 +168,23 @@ def test_a_damaged_checkpoint_costs_a_new_start_not_the_run(here):
 # ---------------------------------------------------------------- several workers
 
 
+def test_no_workers_is_a_mistake(here):
+    done = sweep("seed=0,1", "sweep.name=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
+    assert done.code == 2
+    assert done.err == "error: hydra.launcher.n_jobs=0: must be 1 or more, or -1 for as many as there are cores\n"
+    assert not (here / "multirun").exists()
+
+
+def test_a_launcher_that_cannot_work_costs_one_line(here, monkeypatch):
+    """Slurm's, where there is no Slurm; the traceback is in the sweep's log."""
+    monkeypatch.setenv("PATH", str(here))
+    done = sweep("seed=0,1", "sweep.name=s", "hydra/launcher=submitit_slurm")
+    assert done.code == 2
+    assert done.err.startswith("error: hydra/launcher=submitit_slurm: ")
+    assert done.err.count("\n") == 1
+    assert "Traceback" in (here / "multirun" / "s" / "sweep.log").read_text()
+
+
 def wait_for(condition, process, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -13,6 +13,8 @@ from command_line import run_py
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sweeping import FAULTY, QUICK, faulty_module, finish, runs, start, states, status, summary
 
+from gsvae.search.settings import NUMBERS
+
 SEARCH = ["-m", "hydra/sweeper=optuna", *QUICK, "sweep.name=s"]
 
 
@@ -35,6 +37,8 @@ def test_a_search_goes_on_to_the_total_and_its_best_is_a_command(here):
     assert len(states(folder)) == 2
     done = run_py(*SEARCH, *space, "hydra.sweeper.n_trials=5")
     assert done.code == 0, done.err
+    names = {name for name in summary(next(iter(runs(folder).values()))) if "/" in name or name == "seconds"}
+    assert names - {"best/epoch", "best/step", "codes/kl_per_latent", "codes/usage"} <= set(NUMBERS)
     assert "Search s: 5 trials, 2 of them begun earlier" in done.out
     assert "(5 finished;" in done.out
     assert set(states(folder).values()) == {"finished"}

@@ -7,10 +7,11 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -18,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from gsvae.claim import holder
+from gsvae.errors import UserError
 from gsvae.sweep.ending import ending
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.plan import Job, plan
@@ -44,6 +46,7 @@ class Driver:
 
     def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.workers = count_workers(config.hydra.launcher)  # runs at a time on this machine; None: a cluster decides
         self.token = new_token()
         self.signals = StopSignals(self._stop)
         self.jobs: dict[str, Job] = {}
@@ -103,11 +106,6 @@ class Driver:
             batches = self._batches(todo)
             while batches and not self.stopping:
                 batches = [*self._launch(batches[0]), *batches[1:]]
-
-    @property
-    def workers(self) -> int | None:
-        """Runs at a time on this machine; None where a cluster decides."""
-        return count_workers(self.config.hydra.launcher)
 
     @property
     def stopping(self) -> bool:
@@ -178,10 +176,17 @@ class Driver:
             elif state != "interrupted":
                 self._fail(job, RuntimeError(f"the process that trained it died {ATTEMPTS} times"))
         if gave_up and len(waiting) == len(batch):
-            raise gave_up
+            self._cannot_launch(gave_up)
         if gave_up:
             log.debug("the launcher gave up", exc_info=gave_up)
         return [[job] for job in dead] + ([waiting] if waiting else [])
+
+    def _cannot_launch(self, error: Exception) -> NoReturn:
+        """A launcher that does not work at all, as Slurm's where there is no Slurm; the traceback goes to the log."""
+        self.words.note("".join(traceback.format_exception(error)))
+        name = self.config.hydra.runtime.choices["hydra/launcher"]
+        where = f"{self.folder.shown}/sweep.log"
+        raise UserError(f"hydra/launcher={name}: {type(error).__name__}: {error} (traceback in {where})") from error
 
     def _wait_for_survivors(self, batch: Sequence[Job]) -> None:
         """Wait for those of a broken batch that go on all the same, as on a cluster."""

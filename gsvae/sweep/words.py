@@ -36,6 +36,10 @@ class Words:
                 print(text, flush=True)
             except BrokenPipeError:  # nobody reads on (``| head``), and sweep.log has it all
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Lines for the log alone."""
         stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         with open(self._log, "a") as file:
             file.writelines(f"{stamp} {line}\n" for line in text.splitlines())
