@@ -16,7 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gsvae.config import CONF, SCHEMAS, Config, near_miss, options
+from gsvae.config import CONF, SCHEMAS, Config, Sweep, near_miss, options
 from gsvae.overrides import key_of
 
 __all__ = ["explain", "is_mistake"]
@@ -104,7 +104,7 @@ def explain_value(key: str, text: str, arguments: Sequence[str]) -> str:
 def kind_of(key: str, text: str) -> str:
     """What a key takes, in words, from its schema's annotation."""
     holder = re.search(r"object_type=(\w+)", text)
-    schemas = [Config, *(schema for group in SCHEMAS.values() for schema in group.values())]
+    schemas = [Config, Sweep, *(schema for group in SCHEMAS.values() for schema in group.values())]
     types = {schema.__name__: {f.name: f.type for f in fields(schema)} for schema in schemas}
     annotation = types.get(holder[1] if holder else "", {}).get(key.rpartition(".")[2])
     if annotation is None:

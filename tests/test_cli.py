@@ -84,6 +84,8 @@ WRONG_TYPE = {
     "model.hidden=3": ["model.hidden=3", "a list of integers"],
     "data=mnist model=conv model.hidden=[1,2]": ["model.hidden=[1,2]", "an integer"],
     "data=mnist model=conv model.channels=[a]": ["model.channels[0]=a", "an integer"],
+    "sweep.retry_failed=perhaps": ["sweep.retry_failed=perhaps", "true or false"],
+    "sweep.zip=tau.init": ["sweep.zip=tau.init", "a list of texts"],
     "allow_targets=mine": ["allow_targets=mine", "a list of texts"],
     "tau.init='${foo}'": ["tau.init=${foo}", "'foo' not found"],
     "optim.betas=['${foo}',0.9]": ["optim.betas", "'foo' not found"],

@@ -52,7 +52,7 @@ def sweep(tmp_path: Path) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------- statistics
+# ---------------------------------------------------------------- statistics and the table
 
 
 def test_groups_are_over_seeds_and_ranked_by_their_means(sweep):
@@ -217,6 +217,21 @@ def test_the_sheet_has_every_run_with_its_numbers(sweep):
     assert float(by_folder["t1.0_s1"]["val/neg_elbo"]) == 12.5
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_narrow_terminal_costs_columns_but_no_digits(sweep, width):
+    extra = {"test/iwae": 33.0, "codes/perplexity": 7.5, "codes/active": 4.0}
+    for seed in range(2):
+        settings = {TAU: 3.0, "optim.lr": 0.0001234567, "model.hidden": [512, 256, 128]}
+        make_run(sweep, f"long_s{seed}", score=10.0 + seed, seed=seed, settings=settings, summary=extra)
+    shown = text(sweep, width)
+    assert "10.50 ± 0.50" in shown
+    assert "11.17 ± 0.12" in shown
+    assert "…" not in shown
+    assert " n " in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert ("33.00 ± 0.00" in shown) == (width >= 100)
+
+
 def test_the_page_loads_nothing_and_lets_no_text_become_code(sweep):
     evil = "<!--<script></script><script>alert(1)</script><img src=x onerror=alert(2)>"
     make_run(sweep, "evil", "failed", settings={TAU: evil, "optim.lr": 0.001}, error=evil)
@@ -351,6 +366,39 @@ def test_a_browser_shows_the_page_without_an_error(sweep, tmp_path):
 BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom",
            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
            "--virtual-time-budget=5000"]  # fmt: skip
+
+
+def page_in_browser(folder, tmp_path):
+    """The page as the browser has made it."""
+    update(folder)
+    options = [*BROWSER, f"--user-data-dir={tmp_path / 'browser'}"]
+    command = ["chromium", *options, (folder / "comparison.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "Uncaught" not in done.stderr
+    return done.stdout.split("</head>")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser")
+def test_long_names_leave_room_for_the_plots(tmp_path):
+    """Bars are called by the values alone, and the axis says of what."""
+    keys = ["model.number_of_hidden_units", "optim.a_setting_with_a_long_name"]
+    for number in (1.5, 2.5):
+        settings = {keys[0]: [128, 64, number], keys[1]: "text"} if number == 1.5 else {keys[0]: 3, keys[1]: "other"}
+        make_run(tmp_path / "s", f"r{number}", score=number, settings=settings, summary={"codes/perplexity": 3.0})
+    shown = page_in_browser(tmp_path / "s", tmp_path)
+    ticks = re.findall(r'class="ytick"[^>]*><text[^>]*>([^<]*)</text>', shown)
+    assert "[128, 64, 1.5] · text" in [tick.removesuffix("&nbsp;") for tick in ticks]
+    assert " · ".join(keys) in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser")
+def test_a_page_of_one_run_says_that_nothing_differs(tmp_path):
+    make_run(tmp_path / "s", "r", score=1.0)
+    shown = page_in_browser(tmp_path / "s", tmp_path)
+    assert shown.count("The runs differ in nothing but their seed.</p>") == 2
+    assert "Nothing to show yet.</p>" not in shown.partition('id="usage"')[0]
 
 
 def test_processes_that_update_at_once_leave_a_whole_page_of_the_last_state(sweep):

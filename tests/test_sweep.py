@@ -168,6 +168,23 @@ def test_a_damaged_checkpoint_costs_a_new_start_not_the_run(here):
 # ---------------------------------------------------------------- several workers
 
 
+def test_no_workers_is_a_mistake(here):
+    done = sweep("seed=0,1", "sweep.name=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0")
+    assert done.code == 2
+    assert done.err == "error: hydra.launcher.n_jobs=0: must be 1 or more, or -1 for as many as there are cores\n"
+    assert not (here / "multirun").exists()
+
+
+def test_a_launcher_that_cannot_work_costs_one_line(here, monkeypatch):
+    """Slurm's, where there is no Slurm; the traceback is in the sweep's log."""
+    monkeypatch.setenv("PATH", str(here))
+    done = sweep("seed=0,1", "sweep.name=s", "hydra/launcher=submitit_slurm")
+    assert done.code == 2
+    assert done.err.startswith("error: hydra/launcher=submitit_slurm: ")
+    assert done.err.count("\n") == 1
+    assert "Traceback" in (here / "multirun" / "s" / "sweep.log").read_text()
+
+
 def wait_for(condition, process, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -252,6 +269,39 @@ def test_stopped_by_a_signal_and_gone_on_with(launcher, signum, send, here, undi
     assert len(states(folder)) == 4
     assert numbers(folder) == undisturbed
     assert not list((folder / ".sweep").glob("stop.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_ctrl_c_while_workers_still_import(launcher, here):
+    """A terminal's Ctrl-C goes to the workers as well; none takes it for an error of its run."""
+    module = here / "faulty.py"
+    module.write_text(SLOW_TO_IMPORT + module.read_text())
+    process = start(here, "-m", *QUICK, *SLOW, "sweep.name=s", f"hydra/launcher={launcher}")
+    wait_for((here / "importing").exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    code, out = finish(process)
+    assert code == 128 + signal.SIGINT, out
+    assert "Traceback" not in out
+    assert "Go on with: python run.py -m" in out
+    assert set(states(here / "multirun" / "s").values()) <= {"interrupted"}
+
+
+SLOW_TO_IMPORT = """
+import pathlib, time
+if any(pathlib.Path("multirun/s").glob("*/claim.*")):
+    pathlib.Path("importing").touch()
+    time.sleep(2)
+"""
+
+
+def test_a_sweep_goes_on_when_nobody_reads_what_it_says(here):
+    process = start(here, "-m", *QUICK, "training.epochs=1", "seed=0,1", "sweep.name=s", "hydra/launcher=joblib")
+    assert "Sweep s: 2 runs" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(180) == 0
+    assert set(states(here / "multirun" / "s").values()) == {"finished"}
+    assert "[2/2]" in (here / "multirun" / "s" / "sweep.log").read_text()
 
 
 # ---------------------------------------------------------------- other sweepers

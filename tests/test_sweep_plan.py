@@ -42,6 +42,7 @@ def test_points(arguments, zipped, expected):
         (["a=interval(0,1)"], [], r"a=interval\(0,1\): .*hydra/sweeper=optuna"),
         (["a=1,2,3", "b=1,2"], ["a", "b"], r"sweep.zip=\[a,b\]: .*a has 3, b has 2"),
         (["a=1,2"], ["a", "b"], r"sweep.zip=\[a,b\]: b has no values"),
+        (["a=range(0)", "b=1"], [], r"a=range\(0\): has no value"),
         (["a=1,2"], ["a"], r"sweep.zip=\[a\]: expected two or more"),
     ],
 )

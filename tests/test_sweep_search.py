@@ -13,6 +13,8 @@ from command_line import run_py
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sweeping import FAULTY, QUICK, faulty_module, finish, runs, start, states, status, summary
 
+from gsvae.search.settings import NUMBERS
+
 SEARCH = ["-m", "hydra/sweeper=optuna", *QUICK, "sweep.name=s"]
 
 
@@ -35,7 +37,10 @@ def test_a_search_goes_on_to_the_total_and_its_best_is_a_command(here):
     assert len(states(folder)) == 2
     done = run_py(*SEARCH, *space, "hydra.sweeper.n_trials=5")
     assert done.code == 0, done.err
+    names = {name for name in summary(next(iter(runs(folder).values()))) if "/" in name or name == "seconds"}
+    assert names - {"best/epoch", "best/step", "codes/kl_per_latent", "codes/usage"} <= set(NUMBERS)
     assert "Search s: 5 trials, 2 of them begun earlier" in done.out
+    assert "(5 finished;" in done.out
     assert set(states(folder).values()) == {"finished"}
     found = trials(folder)
     assert [trial.number for trial in found] == list(range(5))
@@ -63,6 +68,18 @@ def test_trials_that_fall_behind_are_pruned(here):
     assert all(0 < s["step"] < 12 * 13 for s in pruned)
     assert {trial.state.name for trial in trials(here / "multirun" / "s")} == {"COMPLETE", "PRUNED"}
     assert "pruned" in done.out
+
+
+def test_a_grid_has_no_more_trials_than_points_and_earlier_failures_are_named(here):
+    grid = [*SEARCH, *FAULTY, "+sampling.does=nothing,raise", "training.epochs=2", "hydra.sweeper.sampler=grid"]
+    done = run_py(*grid)
+    assert "Search s: 2 trials, 0 of them begun earlier" in done.out
+    assert "[2/2]" in done.out
+    again = run_py(*grid)
+    for ended in (done, again):
+        assert ended.code == 1
+        assert "(1 finished, 1 failed;" in ended.out or "(1 failed, 1 finished;" in ended.out
+        assert "sampling.does=raise: failed: RuntimeError: broken on purpose" in ended.out
 
 
 def test_several_objectives(here):

@@ -8,7 +8,7 @@ from pathlib import Path
 from gsvae.compare.comparison import Comparison, compare
 from gsvae.compare.page import write_page
 from gsvae.compare.sheet import write_sheet
-from gsvae.compare.table import as_text
+from gsvae.compare.table import WIDTH, as_text
 from gsvae.errors import UserError
 
 __all__ = ["Comparison", "compare", "text", "update"]
@@ -48,6 +48,6 @@ def write(comparison: Comparison, folder: Path) -> None:
     write_page(comparison, folder / "comparison.html")
 
 
-def text(folder: Path) -> str:
+def text(folder: Path, width: int = WIDTH) -> str:
     """A sweep's table and verdict as plain text."""
-    return as_text(compare([folder]))
+    return as_text(compare([folder]), width)

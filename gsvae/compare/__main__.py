@@ -10,7 +10,7 @@ from gsvae.compare import write
 from gsvae.compare.comparison import compare
 from gsvae.compare.page import write_page
 from gsvae.compare.sheet import write_sheet
-from gsvae.compare.table import render
+from gsvae.compare.table import WIDTH, render
 from gsvae.errors import UserError
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         comparison = compare(args.paths, args.metric, maximize=args.maximize)
-        Console(width=None if sys.stdout.isatty() else 140).print(render(comparison))
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(render(comparison))
         one_sweep = len(args.paths) == 1 and not (args.paths[0] / "status.json").is_file()
         if args.out:
             write_page(comparison, args.out)

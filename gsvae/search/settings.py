@@ -22,6 +22,18 @@ SAMPLERS = {
 }
 PRUNERS = {"none": None, "median": optuna.pruners.MedianPruner, "hyperband": optuna.pruners.HyperbandPruner}
 DIRECTIONS = ("minimize", "maximize")
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "an integer"),
+    float: (int | float, "a number"),
+}
+NUMBERS = (
+    *(f"{part}/{name}" for part in ("val", "test", "val_last", "test_last")
+      for name in ("neg_elbo", "reconstruction", "kl", "relaxed_loss")),
+    "test/iwae", "test_last/iwae", "codes/perplexity", "codes/active", "codes/dead",
+    *(f"train/{name}" for name in ("loss", "reconstruction", "kl", "tau", "lr", "grad_norm", "images_per_second")),
+    "seconds", "peak_memory_mb",
+)  # fmt: skip
 NULLABLE = ("seed",)  # of all others null is the default
 
 
@@ -96,12 +108,24 @@ def check_arguments(key: str, given: Mapping[str, Any], kind: Any) -> None:
         if name not in takes:
             words = f"{kind.__name__} takes {', '.join(takes)}{near_miss(name, takes)}" if kind else "needs a pruner"
             raise wrong(f"{key}.{name}", value, words)
+        default = inspect.signature(kind).parameters[name].default
+        if type(default) in KINDS and not isinstance(value, KINDS[type(default)][0]):
+            raise wrong(f"{key}.{name}", value, f"must be {KINDS[type(default)][1]}, such as {default}")
+    try:
+        if given:
+            kind(**given)
+    except Exception as error:  # each class has its own checks
+        raise wrong(key, dict(given), str(error)) from error
 
 
 def check_objectives(settings: SearchSettings) -> None:
     objectives, directions = settings.objectives, settings.directions
     if not isinstance(objectives, list) or not objectives or not all(isinstance(name, str) for name in objectives):
         raise wrong("objectives", objectives, "must be a list of numbers of summary.json, such as [val/neg_elbo]")
+    for name in objectives:
+        if name not in NUMBERS:
+            words = f"no number of summary.json is called so{near_miss(name, NUMBERS)}"
+            raise wrong("objectives", objectives, words)
     if directions is not None:
         if len(directions) != len(objectives):
             raise wrong("directions", directions, f"must be {len(objectives)}, one for each of objectives")

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,15 +119,21 @@ class Study:
         return SAMPLERS[self.settings.sampler](**arguments)
 
     @property
+    def total(self) -> int:
+        """Trials there are to be in all; a grid has no more than its points."""
+        if self.settings.sampler != "grid":
+            return self.settings.n_trials
+        return min(self.settings.n_trials, math.prod(len(found) for found in self.space.grid().values()))
+
+    @property
+    def begun(self) -> int:
+        """Trials that were asked for, and not lost."""
+        return sum(trial.user_attrs.get("state") != "lost" for trial in self._trials())
+
+    @property
     def left(self) -> int:
-        """Trials that were not asked for yet; a grid has no more than its points."""
-        total = self.settings.n_trials
-        if self.settings.sampler == "grid":
-            points = 1
-            for found in self.space.grid().values():
-                points *= len(found)
-            total = min(total, points)
-        return max(0, total - sum(trial.user_attrs.get("state") != "lost" for trial in self._trials()))
+        """Trials that were not asked for yet."""
+        return max(0, self.total - self.begun)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna.get_trials(deepcopy=False, states=states or None)

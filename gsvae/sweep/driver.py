@@ -1,15 +1,17 @@
 """The process that drives a sweep: it plans, launches, launches again what was lost, and sums up."""
 
+import contextlib
 import logging
 import os
 import shlex
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -17,10 +19,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from gsvae.claim import holder
+from gsvae.errors import UserError
 from gsvae.sweep.ending import ending
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.plan import Job, plan
-from gsvae.sweep.signals import AtOnce, StopSignals
+from gsvae.sweep.signals import StopSignals, unheard_by_children
 from gsvae.sweep.token import VARIABLE, new_token
 from gsvae.sweep.words import Watcher, Words
 from gsvae.sweep.workers import count_workers, shares
@@ -43,6 +46,7 @@ class Driver:
 
     def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.workers = count_workers(config.hydra.launcher)  # runs at a time on this machine; None: a cluster decides
         self.token = new_token()
         self.signals = StopSignals(self._stop)
         self.jobs: dict[str, Job] = {}
@@ -104,11 +108,6 @@ class Driver:
                 batches = [*self._launch(batches[0]), *batches[1:]]
 
     @property
-    def workers(self) -> int | None:
-        """Runs at a time on this machine; None where a cluster decides."""
-        return count_workers(self.config.hydra.launcher)
-
-    @property
     def stopping(self) -> bool:
         """Whether the runs are asked to stop."""
         return self.folder.stopping(self.token)
@@ -129,17 +128,14 @@ class Driver:
         lists = [
             [*job.overrides, *extra, *job.more, *self._told(job)] for job, extra in zip(batch, extras, strict=True)
         ]
-        gave_up: BaseException | None = None
+        gave_up: Exception | None = None
         try:
-            returns = self.launcher.launch(lists, initial_job_idx=self._launched)
+            with unheard_by_children() if self.workers != 1 else contextlib.nullcontext():
+                returns = self.launcher.launch(lists, initial_job_idx=self._launched)
             for job, returned in zip(batch, returns, strict=True):
                 if returned.status == JobStatus.FAILED:  # a fault in the job around the run
                     self._fail(job, returned._return_value)
-        except AtOnce:
-            raise
-        except (Exception, KeyboardInterrupt) as error:  # of the launcher: a worker died, or it cannot work at all
-            if isinstance(error, KeyboardInterrupt) and not self.stopping:
-                raise
+        except Exception as error:  # of the launcher: a worker died, or it cannot work at all
             gave_up = error
             self._wait_for_survivors(batch)
         self._launched += len(batch)
@@ -160,7 +156,7 @@ class Driver:
             told.append(f"tracking.name={quoted(job.label)}")
         return told
 
-    def _again(self, batch: Sequence[Job], gave_up: BaseException | None) -> list[list[Job]]:
+    def _again(self, batch: Sequence[Job], gave_up: Exception | None) -> list[list[Job]]:
         """Of a batch that was launched, the jobs that did not come to an end and that nobody is at.
 
         Those whose process died are launched one by one, so that the one which kills its process kills no other.
@@ -180,10 +176,17 @@ class Driver:
             elif state != "interrupted":
                 self._fail(job, RuntimeError(f"the process that trained it died {ATTEMPTS} times"))
         if gave_up and len(waiting) == len(batch):
-            raise gave_up
+            self._cannot_launch(gave_up)
         if gave_up:
             log.debug("the launcher gave up", exc_info=gave_up)
         return [[job] for job in dead] + ([waiting] if waiting else [])
+
+    def _cannot_launch(self, error: Exception) -> NoReturn:
+        """A launcher that does not work at all, as Slurm's where there is no Slurm; the traceback goes to the log."""
+        self.words.note("".join(traceback.format_exception(error)))
+        name = self.config.hydra.runtime.choices["hydra/launcher"]
+        where = f"{self.folder.shown}/sweep.log"
+        raise UserError(f"hydra/launcher={name}: {type(error).__name__}: {error} (traceback in {where})") from error
 
     def _wait_for_survivors(self, batch: Sequence[Job]) -> None:
         """Wait for those of a broken batch that go on all the same, as on a cluster."""
@@ -214,6 +217,14 @@ class Driver:
         if hasattr(self, "folder"):
             self.folder.stop(self.token, f"stopped by {signal_name}")
             os.write(2, b"stopping: the runs write their checkpoints; once more stops at once\n")
+
+    def recall(self) -> None:
+        """Count in the runs that the sweep's record has from other processes and earlier commands."""
+        for identity, job in self.folder.recorded().items():
+            if identity not in self.jobs:
+                self.jobs[identity] = Job(
+                    identity, job["overrides"], job["name"], job["folder"], True, True, threads=None, device="auto"
+                )
 
     def end(self) -> int:
         """Sum up, and return the exit code: 1 if a run failed, 128 and more after a signal."""

@@ -1,5 +1,7 @@
 """How a sweep ended: who won, what failed and why, and how to go on."""
 
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +56,7 @@ def comparison(folder: SweepFolder) -> str:
     from gsvae.compare import text, update
 
     update(folder.path)
-    return text(folder.path)
+    return text(folder.path, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text(folder.path)
 
 
 def first_line(text: str | None) -> str:

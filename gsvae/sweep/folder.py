@@ -83,6 +83,12 @@ class SweepFolder:
             write_json(path, known)
         return {identity: job["folder"] for identity, job in jobs.items()}
 
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """The jobs in ``sweep.json``, by run id; none before the first was recorded."""
+        path = self.path / "sweep.json"
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text())["jobs"] if path.is_file() else {}
+        return found
+
     @property
     def shown(self) -> str:
         """The folder's path as it is typed from here."""

@@ -24,7 +24,7 @@ def points(arguments: Sequence[str], zipped: Sequence[str], config_loader: Any =
         config_loader: Hydra's, for ``glob``.
 
     Raises:
-        UserError: values that are not countable, or zipped keys with different numbers of them.
+        UserError: values that are none or not countable, or zipped keys with different numbers of them.
     """
     parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
     values = {override.get_key_element(): texts(override) for override in parsed}
@@ -49,7 +49,9 @@ def texts(override: Override) -> list[str]:
         raise UserError(
             f"{override.input_line}: every value in between; a grid needs range(...), or take hydra/sweeper=optuna"
         )
-    return list(override.sweep_string_iterator())
+    if not (found := list(override.sweep_string_iterator())):
+        raise UserError(f"{override.input_line}: has no value at all")
+    return found
 
 
 def check_zip(zipped: Sequence[str], values: Mapping[str, Sequence[str]]) -> None:

@@ -17,7 +17,6 @@ from gsvae.claim import BusyError, Claim
 from gsvae.errors import UserError
 from gsvae.sweep.folder import ENDED, SweepFolder
 from gsvae.sweep.requeue import hand_back, is_submitits
-from gsvae.sweep.signals import leave_interrupts_to_driver
 from gsvae.sweep.token import TRIAL, VARIABLE, in_its_process
 from gsvae.tracking.run_folder import read_status
 from gsvae.tracking.scope import run_scope
@@ -125,8 +124,6 @@ def run_jobs(jobs: Sequence[SweepJob]) -> None:
         SystemExit: they were told to end, where that is for another sweeper or for a cluster to know.
     """
     first = jobs[0]
-    if first.token and not in_its_process(first.token):
-        leave_interrupts_to_driver()
     if first.token and first.sweep.stopping(first.token):
         return
     with stdout(first), contextlib.ExitStack() as claims:

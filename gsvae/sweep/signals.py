@@ -1,29 +1,14 @@
-"""The first SIGINT or SIGTERM to a sweep's driver asks its runs to stop; the second ends it at once.
+"""The first SIGINT or SIGTERM to a sweep's driver asks its runs to stop; the second acts as it always did."""
 
-A terminal's Ctrl-C goes to the workers as well; they leave it to the driver, whose mark they see in half a second.
-"""
-
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.resource_tracker import ensure_running
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["AtOnce", "StopSignals", "leave_interrupts_to_driver"]
-
-
-class AtOnce(KeyboardInterrupt):
-    """A second Ctrl-C to the driver itself; a plain KeyboardInterrupt may be a worker's."""
-
-
-def leave_interrupts_to_driver() -> None:
-    """Ignore SIGINT in this process, a worker; while a run trains, its first one still ends it with a checkpoint."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def end_at_once(signum: int, frame: FrameType | None) -> None:
-    raise AtOnce
+__all__ = ["StopSignals", "unheard_by_children"]
 
 
 class StopSignals:
@@ -47,11 +32,25 @@ class StopSignals:
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        signal.signal(signal.SIGINT, end_at_once)
-        signal.signal(signal.SIGTERM, self._before[signal.SIGTERM])
+        self._restore()
         self._on_stop(signal.Signals(signum).name)
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before.clear()
+
+
+@contextlib.contextmanager
+def unheard_by_children() -> Iterator[None]:
+    """Processes that this thread starts meanwhile never hear SIGINT.
+
+    A terminal's Ctrl-C goes to all of them, also to one that still imports or that a library controls, and would end it
+    there; they learn of it by the sweep's mark. This process hears it by another thread, of which there must be one.
+    """
+    ensure_running()  # multiprocessing's helper; its start on the way would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

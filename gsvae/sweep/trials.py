@@ -40,9 +40,9 @@ class Search:
 
     def run(self) -> None:
         """Ask, run, tell, until nothing is left to ask for; then say what was best, and exit."""
-        driver, total = self.driver, self.settings.n_trials
+        driver = self.driver
         at_once = batch_size(driver.config.hydra.launcher)
-        driver.words.say(f"Search {driver.name}: {total} trials, {total - self.study.left} of them begun earlier")
+        driver.words.say(f"Search {driver.name}: {self.study.total} trials, {self.study.begun} of them begun earlier")
         left_behind = self.study.running()
         with driver.signals:
             while not driver.stopping:
@@ -51,6 +51,7 @@ class Search:
                 if not batch:
                     break
                 self.run_batch(batch)
+        driver.recall()
         code = driver.end()
         driver.words.say(self.best())
         sys.exit(code)
@@ -65,7 +66,7 @@ class Search:
                 job.more.append(f"+hydra.job.env_set.{TRIAL}={self.handle(suggestion)}")
             jobs[suggestion.number] = job
         once = list({job.id: job for job in jobs.values()}.values())
-        self.driver.run(once, before=min(jobs), total=self.settings.n_trials)
+        self.driver.run(once, before=min(jobs), total=self.study.total)
         for number, job in jobs.items():
             self.tell(number, job)
 

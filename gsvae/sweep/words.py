@@ -1,5 +1,6 @@
 """What a sweep says: lines on the terminal, above its bar if there is one, and dated in ``sweep.log``."""
 
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -31,7 +32,14 @@ class Words:
         if self.bar:
             self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, flush=True)
+            try:
+                print(text, flush=True)
+            except BrokenPipeError:  # nobody reads on (``| head``), and sweep.log has it all
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Lines for the log alone."""
         stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         with open(self._log, "a") as file:
             file.writelines(f"{stamp} {line}\n" for line in text.splitlines())

@@ -4,19 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsvae.errors import UserError
 from gsvae.sweep.plan import Job
 
 __all__ = ["count_workers", "shares"]
 
 
 def count_workers(launcher: Mapping[str, Any]) -> int | None:
-    """Runs at a time on this machine, from the settings of Hydra's launcher; None where others decide."""
+    """Runs at a time on this machine, from the settings of Hydra's launcher; None where others decide.
+
+    Raises:
+        UserError: the settings allow none.
+    """
     kind = str(launcher["_target_"]).rpartition(".")[2]
     if kind == "BasicLauncher":
         return 1
     if kind == "JoblibLauncher":
         from joblib import effective_n_jobs
 
+        if launcher["n_jobs"] == 0:
+            raise UserError("hydra.launcher.n_jobs=0: must be 1 or more, or -1 for as many as there are cores")
         return int(effective_n_jobs(launcher["n_jobs"]))
     if kind == "LocalLauncher":
         return max(1, cores() // (launcher.get("cpus_per_task") or 1))

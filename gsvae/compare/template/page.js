@@ -13,6 +13,7 @@ const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "st
 const FILLS = ["", "/", ".", "x", "-"]; // of bars, where lines have dashes
 const MOST_SHADES = 12; // curves
 const MOST_NAMES = 6; // of lines in a small plot
+const ALIKE = "The runs differ in nothing but their seed.";
 const STATES = ["finished", "running", "interrupted", "pruned", "diverged", "failed"];
 const LABELS = {
   "val/neg_elbo": "validation −ELBO", "test/neg_elbo": "test −ELBO", "test/iwae": "test IWAE bound",
@@ -26,6 +27,16 @@ const LABELS = {
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "% {");
 const IN_NATS = /neg_elbo|iwae|loss|kl$|reconstruction/;
 const titleOf = (metric) => escaped(LABELS[metric] || metric) + (IN_NATS.test(metric) ? " (nats per image)" : "");
+
+// ---------------------------------------------------------------- names of groups in plots: their values alone, where all of it is too long
+
+const MOST_LETTERS = 44, MOST_SHORT = 64;
+const KEYS = data.groups.some((group) => group.label.length > MOST_LETTERS) ? data.keys.join(" · ") : "";
+const nameOf = (group) => {
+  const name = KEYS ? data.keys.map((key) => group.values[key]).join(" · ") : group.label;
+  return escaped(name.length > MOST_SHORT ? name.slice(0, MOST_SHORT - 1) + "…" : name);
+};
+const legendOf = (more) => ({ ...more, title: { text: escaped(KEYS), font: { size: 12 }, side: "top" } });
 
 // ---------------------------------------------------------------- colour: the value of the richest setting; stroke: the others'
 
@@ -235,7 +246,7 @@ function drawAgainst() {
   holder.querySelectorAll(".js-plotly-plot").forEach((plot) => Plotly.purge(plot));
   holder.replaceChildren();
   const groups = rankedGroups(metric);
-  if (!data.keys.length || !groups.length) { holder.append(element("p", "Nothing to show yet.", "empty")); return; }
+  if (!data.keys.length || !groups.length) { holder.append(element("p", data.keys.length ? "Nothing to show yet." : ALIKE, "empty")); return; }
   const plots = data.keys.map(() => element("div")); // all in place before the first is drawn, for their widths
   holder.append(...plots);
   for (const [place, key] of data.keys.entries()) {
@@ -282,7 +293,7 @@ function drawCurves() {
     .map((state) => {
       const { x, mean, low, high, per_epoch } = group.curves[state][metric];
       const scaled = axis === "epoch" && per_epoch ? x.map((step) => step / per_epoch) : x;
-      return { group, mean, low, high, x: scaled, name: escaped(group.label + (state === "finished" ? "" : " (" + state + ")")), whole: state === "finished" };
+      return { group, mean, low, high, x: scaled, name: nameOf(group) + (state === "finished" ? "" : " (" + state + ")"), whole: state === "finished" };
     }));
   if (!lines.length) { nothing(holder, "No curve to show yet."); return; }
   if (!holder.classList.contains("js-plotly-plot")) holder.replaceChildren();
@@ -307,19 +318,19 @@ function drawCurves() {
     .flatMap(({ x, low, high, mean }) => (shaded ? [...low, ...high] : mean).filter((v, i) => v !== null && x[i % x.length] > last / 10));
   const finite = late.length ? late : telling.flatMap(({ mean }) => mean.filter((v) => v !== null));
   const [least, most] = [Math.min(...finite), Math.max(...finite)], room = (most - least || Math.abs(most) || 1) * 0.06;
-  const below = innerWidth < 800 || Math.max(...lines.map(({ name }) => name.length)) > 60;
+  const below = innerWidth < 800 || Math.max(...lines.map(({ name }) => name.length)) > 80;
   const height = below ? 480 + 21 * lines.length : Math.min(900, Math.max(480, 60 + 28 * lines.length));
   Plotly.react(holder, traces, layout({
     height, hovermode: lines.length > 12 ? "closest" : "x unified", xaxis: { title: { text: axis } },
     yaxis: { title: { text: titleOf(metric) }, range: [least - room, most + room] },
-    legend: below ? { orientation: "h", y: -0.2, yanchor: "top", x: 0 } : { y: 1 },
+    legend: legendOf(below ? { orientation: "h", y: -0.2, yanchor: "top", x: 0 } : { y: 1 }),
   }), CONFIG);
 }
 
 function drawParallel() {
   const holder = byId("parallel"), metric = byId("final-metric").value;
   const rows = rankedGroups(metric).flatMap((group) => runsOf(group).filter((run) => metric in run.metrics).map((run) => [group, run]));
-  if (rows.length < 2 || !data.keys.length) { nothing(holder, "Two finished runs that differ are needed."); return; }
+  if (rows.length < 2 || !data.keys.length) { nothing(holder, data.keys.length ? "Two finished runs that differ are needed." : ALIKE); return; }
   holder.replaceChildren();
   Plotly.purge(holder);
   const dimensions = data.keys.map((key) => {
@@ -331,17 +342,20 @@ function drawParallel() {
     return { label: key, values: rows.map(([group]) => values.indexOf(group.values[key])), tickvals: values.map((_, i) => i), ticktext: values };
   });
   const scores = rows.map(([, run]) => run.metrics[metric]);
-  dimensions.push({ label: LABELS[metric] || metric, values: scores, tickformat: ".4~g" });
+  const spread = Math.max(...scores) - Math.min(...scores); // of which a tick is about a tenth
+  const decimals = Math.min(6, Math.max(0, Math.ceil(1 - Math.log10(spread || 1))));
+  dimensions.push({ label: LABELS[metric] || metric, values: scores, tickformat: "." + decimals + "f" });
   const seeds = [...new Set(rows.map(([, run]) => run.seed))].sort((a, b) => a - b || 0);
   if (seeds.length > 1) {
     const dimension = { label: "seed", values: rows.map(([, run]) => seeds.indexOf(run.seed)), tickvals: seeds.map((_, i) => i), ticktext: seeds.map(String) };
     dimensions.splice(dimensions.length - 1, 0, dimension);
   }
+  const letters = Math.max(0, ...(dimensions[0].ticktext || []).map((text) => text.length)); // stand left of their axis
   Plotly.newPlot(holder, [{
     type: "parcoords", dimensions, labelfont: { size: 13 }, rangefont: { size: 1, color: "rgba(0,0,0,0)" },
     tickfont: { size: 12, color: css("--front") }, unselected: { line: { opacity: 0.06 } },
     line: { color: scores, colorscale: VIRIDIS.map((colour, i) => [i / (VIRIDIS.length - 1), colour]) },
-  }], layout({ margin: { l: 70, r: 70, t: 50, b: 26 }, height: 420 }), { ...CONFIG, displayModeBar: false });
+  }], layout({ margin: { l: Math.min(300, Math.max(70, 12 + 7 * letters)), r: 70, t: 50, b: 26 }, height: 420 }), { ...CONFIG, displayModeBar: false });
 }
 
 function drawPictures() {
@@ -372,21 +386,24 @@ function drawUsage() {
   const sorted = visibleGroups().filter((group) => group.kl.length && !hidden.state.has("finished"));
   const plots = [...bars, ...(sorted.length ? ["kl"] : [])].map(() => element("div"));
   holder.append(...plots);
+  holder.classList.toggle("rows", Boolean(KEYS));
   for (const [place, metric] of bars.entries()) {
-    const groups = rankedGroups(metric), plot = plots[place];
+    const groups = rankedGroups(metric), plot = plots[place], means = groups.map((group) => group.scores[metric][1]);
+    const names = groups.map((group) => nameOf(group) + "\u00a0"), places = groups.map((_, index) => index);
     Plotly.react(plot, [{
-      type: "bar", orientation: "h", y: groups.map((group) => escaped(group.label)), x: groups.map((group) => group.scores[metric][1]),
+      type: "bar", orientation: "h", y: places, x: means, text: groups.map((group) => escaped(group.label)), textposition: "none",
       error_x: { type: "data", array: groups.map((group) => group.scores[metric][2] || 0), thickness: 1.2, color: css("--soft") },
-      marker: { color: groups.map((group) => group.colour), pattern: { shape: groups.map((group) => group.fill), fillmode: "replace", size: 7 } }, hovertemplate: "%{y}: %{x:.2f}<extra></extra>",
-    }], layout({ xaxis: { title: { text: titleOf(metric) } }, yaxis: { autorange: "reversed", automargin: true },
+      marker: { color: groups.map((group) => group.colour), pattern: { shape: groups.map((group) => group.fill), fillmode: "replace", size: 7 } }, hovertemplate: "%{text}: %{x:.2f}<extra></extra>",
+    }], layout({ xaxis: { title: { text: titleOf(metric) }, ...(means.some((mean) => mean) ? {} : { range: [0, 1] }) },
+      yaxis: { autorange: "reversed", automargin: true, tickvals: places, ticktext: names, title: { text: escaped(KEYS) } },
       height: Math.max(240, 110 + 24 * groups.length), margin: { l: 20, r: 16, t: 34, b: 46 } }), CONFIG);
   }
   if (sorted.length) {
     Plotly.react(plots.at(-1), sorted.map((group) => ({
-      type: "scatter", mode: "lines", x: group.kl.map((_, index) => index + 1), y: group.kl, name: escaped(group.label),
+      type: "scatter", mode: "lines", x: group.kl.map((_, index) => index + 1), y: group.kl, name: nameOf(group),
       line: { color: group.colour, dash: group.dash, width: 2 }, hovertemplate: "%{y:.2f}",
     })), layout({ xaxis: { title: { text: "latents, the most used first" }, ...(Math.max(...sorted.map((g) => g.kl.length)) <= 12 ? { dtick: 1 } : {}) }, yaxis: { title: { text: "KL of a latent (nats)" }, rangemode: "tozero" },
-      showlegend: sorted.length <= 16, height: Math.max(320, 90 + 24 * sorted.length) }), CONFIG);
+      showlegend: sorted.length <= 16, legend: legendOf({}), height: Math.max(320, 90 + 24 * sorted.length) }), CONFIG);
   }
   if (!holder.children.length) holder.append(element("p", "Nothing to show yet.", "empty"));
 }
