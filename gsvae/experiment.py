@@ -104,8 +104,14 @@ def run_pack(members: Sequence[Member], watch: Callable[[], None] | None = None)
                 outcomes[index] = not_begun(error)
                 member.failing()
     if begun:
-        train([each for _, each in begun], splits, total_steps, watch)
-    outcomes |= {index: each.run.outcome for index, each in begun}
+        ready = [each for _, each in begun]
+        try:
+            lanes = make_lanes(ready[0].cfg, [each.objective for each in ready], [each.run for each in ready], splits)
+        except UserError as error:  # of settings that they share
+            outcomes |= {index: not_begun(error) for index, _ in begun}
+        else:
+            train(ready, lanes, splits, total_steps, watch)
+            outcomes |= {index: each.run.outcome for index, each in begun}
     return [outcomes[index] for index in range(len(members))]
 
 
@@ -121,7 +127,7 @@ class Begun:
 
 
 def begin(member: Member, data: ImageData, splits: Splits, device: torch.device, total_steps: int) -> Begun:
-    """Build what the run alone owns, and put on record that it is running.
+    """Build what the run alone owns.
 
     Raises:
         UserError: settings or files that cannot work.
@@ -133,20 +139,27 @@ def begin(member: Member, data: ImageData, splits: Splits, device: torch.device,
         choose_mode("online")  # refuses where there is no login
     run = make_run(cfg, member.folder, member.choices, device, total_steps, resumed, member.overrides)
     run.check, run.give_up, run.failing = member.check, member.give_up, member.failing
-    run.tracker.start(resumed.state["history_rows"] if resumed else 0)
     return Begun(cfg, objective, run, resumed, started)
 
 
-def train(members: Sequence[Begun], splits: Splits, total_steps: int, watch: Callable[[], None] | None) -> None:
-    """Train runs to their ends, which are then on record."""
+def train(
+    members: Sequence[Begun],
+    lanes: Sequence[Lane],
+    splits: Splits,
+    total_steps: int,
+    watch: Callable[[], None] | None,
+) -> None:
+    """Put on record that the runs are running, and train them to their ends, which are then on record."""
     runs = [member.run for member in members]
     reports = {id(member.run): partial(report, member.run, member.started, member.cfg) for member in members}
 
     def tell(run: Run) -> None:
         reports[id(run)]()
 
+    for member in members:
+        with run_scope(member.run.tracker.folder.path):
+            member.run.tracker.start(member.resumed.state["history_rows"] if member.resumed else 0)
     try:
-        lanes = make_lanes(members[0].cfg, [member.objective for member in members], runs, splits)
         trainer = make_trainer(members[0].cfg, lanes, splits, total_steps, tell, watch)
         resumed = [member.resumed for member in members if member.resumed]
         if resumed:

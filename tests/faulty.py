@@ -35,3 +35,13 @@ class Faulty(Soft):
             if self.does == "diverge":
                 return Estimate(estimate.surrogate_B * torch.nan, estimate.reconstruction_B * torch.nan)
         return estimate
+
+
+class OneFails(Faulty):
+    """Raises in the runs of a pack whose temperature is high, and not any more once there is a file ``mended``."""
+
+    def forward(self, logits_BLK, tau, noise, log_likelihood) -> Estimate:
+        self.calls += 1
+        if self.calls == self.at and float(tau) > 1.5 and not Path("mended").exists():
+            raise RuntimeError("broken on purpose")
+        return Soft.forward(self, logits_BLK, tau, noise, log_likelihood)

@@ -192,6 +192,7 @@ def drive(folder: Path, settings: dict[str, Any], lines: Sequence[str]) -> None:
             wait_until(lambda: tracker.wandb_where)
         elif command == "close":
             tracker.close("finished")
+            tracker.wait()
         print(f"{time.perf_counter() - begun:.3f} {tracker.wandb_where}", flush=True)
 
 

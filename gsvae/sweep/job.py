@@ -126,9 +126,9 @@ def run_jobs(jobs: Sequence[SweepJob]) -> None:
     first = jobs[0]
     if first.token and first.sweep.stopping(first.token):
         return
-    with stdout(first), contextlib.ExitStack() as claims:
-        todo = [job for job in jobs if job.take(claims)]
-        signum = attempt_all(todo)
+    with stdout(first):
+        with contextlib.ExitStack() as claims:
+            signum = attempt_all([job for job in jobs if job.take(claims)])
         compare(first.sweep)
     if signum and is_submitits():
         hand_back(signum)
