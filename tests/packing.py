@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsvae.data import Images, Splits
 from gsvae.evaluation import Evaluator
@@ -109,3 +110,16 @@ def weights(made: Trainer, r: int) -> dict[str, torch.Tensor]:
             return lane.pack.weights(r)
         r -= len(lane.runs)
     raise IndexError(r)
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that would each launch a kernel on a GPU: all but views and bookkeeping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.n += not func.is_view and "empty" not in func.name() and "detach" not in func.name()
+        return found

@@ -1,13 +1,16 @@
 """A run's numbers do not depend on the pack it is trained in."""
 
+import json
 import shutil
 
 import pytest
 import torch
-from packing import Spec, trainer, weights
+from packing import Launches, Spec, trainer, weights
 
+from gsvae.claim import ClaimLost
 from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
 from gsvae.tau import Constant, Cosine, Exponential, Linear
+from gsvae.training.streams import Streams, Uniforms
 
 SAMPLERS = [Soft, Hard, StraightThrough, ReinMax, RLOO]
 OPTIMIZERS = [
@@ -107,3 +110,154 @@ def test_compiled_ends_as_eager(specs, tmp_path):
     for r in range(len(specs)):
         for name, value in weights(eager, r).items():
             torch.testing.assert_close(weights(compiled, r)[name], value, rtol=0, atol=1e-8)
+
+
+# ---------------------------------------------------------------- in turns
+
+
+@pytest.mark.parametrize("sampler", [Soft, RLOO])
+@pytest.mark.parametrize("elementwise", [True, False])
+def test_runs_that_take_turns_are_to_the_last_bit_what_each_is_alone(sampler, elementwise, tmp_path):
+    optimizer = torch.optim.Adam if elementwise else Blocks
+    packed = trainer(FOUR, sampler, optimizer, tmp_path / "packed", dtype=torch.float32, lifted=False, dynamic=True)
+    packed.fit()
+    for r, spec in enumerate(FOUR):
+        alone = fit_alone(spec, sampler, optimizer, tmp_path / "alone", dtype=torch.float32, dynamic=True)
+        for name, value in weights(alone, 0).items():
+            assert torch.equal(weights(packed, r)[name], value)
+        theirs, ours = alone.runs[0].outcome["metrics"], packed.runs[r].outcome["metrics"]
+        assert {k: v for k, v in ours.items() if "per_second" not in k} == {
+            k: v for k, v in theirs.items() if "per_second" not in k
+        }
+
+
+class Blocks(torch.optim.Optimizer):
+    """Steps along each parameter's gradient over its norm: not elementwise."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 1e-3})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["lr"] * p.grad / (p.grad.norm() + 1e-6))
+
+
+# ---------------------------------------------------------------- ended early
+
+
+@pytest.mark.parametrize("lifted", [True, False])
+def test_a_pruned_run_leaves_the_others_untouched_to_the_last_bit(lifted, tmp_path):
+    def fitted(folder, pruned):
+        made = trainer(FOUR, Hard, torch.optim.Adam, folder, dtype=torch.float32, lifted=lifted)
+        made.runs[1].give_up = lambda epoch, metrics: pruned and epoch == 1
+        made.fit()
+        return made
+
+    whole, cut = fitted(tmp_path / "whole", False), fitted(tmp_path / "cut", True)
+    assert [run.outcome["state"] for run in cut.runs] == ["finished", "pruned", "finished", "finished"]
+    assert cut.runs[1].step == 10
+    for r in (0, 2, 3):
+        for name, value in weights(whole, r).items():
+            assert torch.equal(weights(cut, r)[name], value)
+        assert whole.runs[r].outcome["metrics"].keys() == cut.runs[r].outcome["metrics"].keys()
+        for name, value in whole.runs[r].outcome["metrics"].items():
+            assert cut.runs[r].outcome["metrics"][name] == value or "per_second" in name
+
+
+def test_a_pruned_run_s_place_is_free_where_runs_take_turns(tmp_path):
+    made = trainer(FOUR, Hard, torch.optim.Adam, tmp_path, lifted=False)
+    made.runs[1].give_up = lambda epoch, metrics: True
+    steps = [0] * 4
+    for r, lane in enumerate(made.lanes):
+        step = lane.pack.step
+        lane.pack.step = lambda *args, r=r, step=step: (steps.__setitem__(r, steps[r] + 1), step(*args))[1]
+    made.fit()
+    assert steps == [25, 10, 25, 25]
+
+
+def test_a_run_whose_folder_cannot_be_written_fails_alone(tmp_path):
+    made = trainer(FOUR, Hard, torch.optim.Adam, tmp_path)
+
+    def full(row):
+        raise OSError("no space left on device")
+
+    made.runs[2].tracker.log = full
+    made.fit()
+    assert [run.outcome["state"] for run in made.runs] == ["finished", "finished", "failed", "finished"]
+    assert "no space left" in made.runs[2].outcome["error"]
+
+
+def test_a_run_taken_over_by_another_process_is_left_and_nothing_more_written(tmp_path):
+    made = trainer(FOUR, Hard, torch.optim.Adam, tmp_path)
+
+    def lost():
+        if made.step >= 12:
+            raise ClaimLost("another process has taken over")
+
+    made.runs[3].check = lost
+    made.fit()
+    assert [run.outcome["state"] for run in made.runs] == ["finished", "finished", "finished", "lost"]
+    rows = [json.loads(line)["step"] for line in (tmp_path / "3" / "history.jsonl").read_text().splitlines()]
+    assert max(rows) < 14
+
+
+# ---------------------------------------------------------------- cost
+
+
+@pytest.mark.parametrize("lrs", [(1e-3,), (1e-3, 2e-3)], ids=["one lr", "two"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_launches_of_a_step_do_not_grow_with_the_runs(sampler, lrs, tmp_path):
+    """Nor do an evaluation's, but for each run's own draws and its sums on the host.
+
+    A training step here is one in the middle of a block: each run's uniform numbers are drawn for 64 steps at a time.
+    """
+
+    def count(size):
+        specs = [Spec(seed, Constant(1.0 + seed), lrs[seed % len(lrs)], clip=1.0) for seed in range(size)]
+        made = trainer(specs, sampler, torch.optim.Adam, tmp_path / str(size), dynamic=True)
+        (lane,) = made.lanes
+        lane.advance(0, 2)
+        with Launches() as step:
+            lane.advance(2, 3)
+        held = [lane.pack.weights(r) for r in range(size)]
+        with Launches() as scoring:
+            lane.score(range(size), held, made.splits.val, 3, check=lambda: None)
+        return step.n, scoring.n
+
+    (step_of_2, scoring_of_2), (step_of_8, scoring_of_8) = count(2), count(8)
+    assert step_of_2 == step_of_8
+    assert scoring_of_8 - scoring_of_2 <= 6 * 25
+    assert step_of_2 < 400
+
+
+def test_numbers_drawn_in_blocks_do_not_depend_on_where_a_run_goes_on():
+    def drawn(start, state):
+        streams = Streams(3, torch.device("cpu"))
+        if state:
+            streams.load(state)
+        numbers = Uniforms([streams], "noise", (2, 3), torch.float32, torch.device("cpu"))
+        found = {}
+        for step in range(start, 150):
+            found[step] = numbers.of(step).clone(), streams.state(["noise"] if (step + 1) % numbers.steps == 0 else [])
+        return found
+
+    whole = drawn(0, None)
+    for start in (1, 63, 64, 65, 128, 149):
+        for step, (numbers, _) in drawn(start, whole[start - 1][1]).items():
+            assert torch.equal(numbers, whole[step][0])
+
+
+# ---------------------------------------------------------------- models that cannot be lifted
+
+
+def test_a_model_or_an_optimiser_that_cannot_be_lifted_says_why(tmp_path):
+    fine = trainer(FOUR, Hard, torch.optim.Adam, tmp_path)
+    assert fine.lanes[0].hindrance() is None
+    other = trainer(FOUR, Hard, Blocks, tmp_path)
+    assert other.lanes[0].hindrance() == "Blocks is not elementwise"
+    odd = trainer(FOUR, Hard, torch.optim.Adam, tmp_path)
+    odd.lanes[0].pack.module.model.encoder.append(torch.nn.BatchNorm1d(12).double())
+    odd.lanes[0].pack.module.train()
+    assert "cannot be lifted" in (odd.lanes[0].hindrance() or "")
