@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.build import build
@@ -26,6 +27,7 @@ from gsvae.resume import Resumed, read_run
 from gsvae.sampling import Sampler
 from gsvae.tracking import RunFolder, Tracker, WandbSettings, read_status
 from gsvae.tracking.console import table
+from gsvae.tracking.painter import Painter
 from gsvae.tracking.scope import run_scope
 from gsvae.tracking.wandb_service import agents_sweep, choose_mode
 from gsvae.training.batches import Batches
@@ -99,7 +101,8 @@ def run_pack(members: Sequence[Member], watch: Callable[[], None] | None = None)
     for index, member in enumerate(members):
         with run_scope(member.folder):
             try:
-                begun.append((index, begin(member, data, splits, device, total_steps)))
+                each = begin(member, data, splits, device, total_steps, several=len(members) > 1)
+                begun.append((index, each))
             except (Exception, SystemExit) as error:
                 outcomes[index] = not_begun(error)
                 member.failing()
@@ -126,7 +129,9 @@ class Begun:
     started: float
 
 
-def begin(member: Member, data: ImageData, splits: Splits, device: torch.device, total_steps: int) -> Begun:
+def begin(
+    member: Member, data: ImageData, splits: Splits, device: torch.device, total_steps: int, *, several: bool
+) -> Begun:
     """Build what the run alone owns.
 
     Raises:
@@ -137,8 +142,10 @@ def begin(member: Member, data: ImageData, splits: Splits, device: torch.device,
     objective = build_objective(cfg, data, splits, device)
     if cfg.tracking.mode == "online":
         choose_mode("online")  # refuses where there is no login
-    run = make_run(cfg, member.folder, member.choices, device, total_steps, resumed, member.overrides)
+    run = make_run(cfg, member.folder, member.choices, device, total_steps, resumed, member.overrides, light=several)
     run.check, run.give_up, run.failing = member.check, member.give_up, member.failing
+    if several and device.type != "cpu":  # whose processors have nothing else to do
+        run.tracker.painter = Painter(cpu_count())
     return Begun(cfg, objective, run, resumed, started)
 
 
@@ -188,7 +195,7 @@ def end_all(runs: Sequence[Run], state: str, reason: str) -> None:
     """End the runs that have not ended."""
     for run in runs:
         if run.active:
-            run.end(state, reason)
+            run.attempt(run.end, state, reason)
 
 
 def reraise(error: BaseException) -> None:
@@ -298,8 +305,10 @@ def make_run(
     total_steps: int,
     resumed: Resumed | None,
     overrides: Sequence[str] = (),
+    *,
+    light: bool = False,
 ) -> Run:
-    """What the run alone owns: its schedules, streams and record."""
+    """What the run alone owns: its schedules, streams and record; ``light`` is for W&B."""
     base_lr, beta = cfg.optim.lr, cfg.training.beta
     decay = schedule(cfg, cfg.optim.schedule, "optim.schedule", total_steps)
     warmup = Warmup(cfg.training.beta_warmup)
@@ -321,6 +330,7 @@ def make_run(
         notes=t.notes,
         id=wandb_id,
         folder=folder,
+        light=light,
         config={
             **{str(k): v for k, v in settings.items()},
             "choices": about["choices"],

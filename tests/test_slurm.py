@@ -13,8 +13,10 @@ import pytest
 from command_line import run_py
 from sweeping import FAULTY, QUICK, faulty_module, finish, numbers, runs, start, states
 
-SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=low", "hydra.launcher.mem_gb=null",
-         "hydra.launcher.cpus_per_task=2", "hydra.launcher.timeout_min=30"]  # fmt: skip
+NODE = ["hydra.launcher.partition=low", "hydra.launcher.mem_gb=null", "hydra.launcher.cpus_per_task=2",
+        "hydra.launcher.timeout_min=30"]  # fmt: skip
+SLURM = ["hydra/launcher=submitit_slurm", *NODE]
+PACKED = ["hydra/launcher=packed_slurm", "hydra.launcher.max_runs=1", *NODE]  # two packs, two jobs
 GRID = [*QUICK, *FAULTY, "+sampling.does=slow", "training.epochs=20", "training.checkpoint_seconds=1000", "seed=0,1",
         "evaluation.every=20"]  # fmt: skip
 
@@ -50,19 +52,24 @@ def wait_for_training(process, folder, count):
         time.sleep(0.1)
 
 
-def test_a_sweep_runs_on_slurm(tmp_path, undisturbed):
+@pytest.mark.parametrize(("launcher", "packs"), [(SLURM, 0), ([*PACKED, "hydra.launcher.max_runs=64"], 1), (PACKED, 2)])
+def test_a_sweep_runs_on_slurm(launcher, packs, tmp_path, undisturbed):
     faulty_module(tmp_path)
     (tmp_path / "mended").touch()
-    code, out = finish(start(tmp_path, "-m", *GRID, *SLURM, "sweep.name=s"))
+    code, out = finish(start(tmp_path, "-m", *GRID, *launcher, "sweep.name=s"))
     assert code == 0, out
-    assert numbers(tmp_path / "multirun" / "s") == undisturbed
+    assert (f"2 runs in {packs} pack" in out) is (packs > 0)
+    folder = tmp_path / "multirun" / "s"
+    assert numbers(folder) == undisturbed
+    assert len(list((folder / ".submitit").glob("*/*_0_log.out"))) == (packs or 2)
 
 
+@pytest.mark.parametrize("launcher", [SLURM, PACKED], ids=["single", "packed"])
 @pytest.mark.parametrize("how", ["preempted", "cancelled", "requeued"])
-def test_a_run_whose_job_is_ended_by_slurm_goes_on_from_its_checkpoint(how, tmp_path, undisturbed):
+def test_a_run_whose_job_is_ended_by_slurm_goes_on_from_its_checkpoint(how, launcher, tmp_path, undisturbed):
     faulty_module(tmp_path)
     folder = tmp_path / "multirun" / "s"
-    process = start(tmp_path, "-m", *GRID, *SLURM, "sweep.name=s")
+    process = start(tmp_path, "-m", *GRID, *launcher, "sweep.name=s")
     wait_for_training(process, folder, 2)
     if how == "preempted":
         slurm("sbatch", "-p", "high", "-c", "4", "--output=/dev/null", "--wrap", "sleep 2")

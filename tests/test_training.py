@@ -9,6 +9,7 @@ from packing import BATCH, Spec, splits, trainer
 from gsvae.data import Splits
 from gsvae.sampling import Hard, Soft
 from gsvae.tau import Linear
+from gsvae.tracking.painter import Painter
 from gsvae.training.divergence import likely_cause
 from gsvae.training.streams import derive_seed
 
@@ -127,3 +128,25 @@ def test_causes_of_divergence():
     assert "fp32" in likely_cause(steady, 5, 1.0, 1e-3, None, bf16=True)
     assert "set optim.clip" in likely_cause(steady, 5, 1.0, 1e-3, None, bf16=False)
     assert "set optim.clip" not in likely_cause(steady, 5, 1.0, 1e-3, 1.0, bf16=False)
+
+
+def test_pictures_drawn_by_others_are_those_drawn_here(tmp_path):
+    here, there = (trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path / name) for name in ("here", "there"))
+    there.runs[0].tracker.painter = Painter(1)
+    for made in (here, there):
+        made.report = lambda run: run.tracker.close("finished")
+        made.fit()
+    folders = (tmp_path / name / "0" / "images" for name in ("there", "here"))
+    ours, theirs = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert ours.keys() == {"reconstructions.png", "samples.png", "traversals.png", "codes.png"}
+    assert ours == theirs
+
+
+def test_a_picture_that_cannot_be_drawn_fails_its_run(tmp_path):
+    made = trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path)
+    made.runs[0].tracker.painter = Painter(1)
+    made.report = lambda run: run.tracker.close("finished")
+    (tmp_path / "0" / "images").write_text("no folder")
+    made.fit()
+    assert made.runs[0].outcome["state"] == "failed"
+    assert json.loads((tmp_path / "0" / "status.json").read_text())["state"] == "failed"

@@ -19,7 +19,7 @@ from gsvae.sweep.token import TRIAL, VARIABLE
 from gsvae.sweep.words import Words
 from gsvae.sweep.workers import pack_devices
 
-__all__ = ["launch", "plan", "train_packs"]
+__all__ = ["fitting", "in_new_process", "launch", "plan"]
 
 Numbered = tuple[int, Sequence[str]]  # a job's number and overrides
 
@@ -30,20 +30,21 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     context, config = launcher.hydra_context, launcher.config
     numbered = list(enumerate(job_overrides, initial_job_idx))
     devices = pack_devices(config.hydra.launcher)
-    packs = plan(context, config, numbered, len(devices), measured=True)
-    shares = [
-        [[numbered[i] for i in pack.jobs] for pack in packs[place :: len(devices)]] for place in range(len(devices))
-    ]
-    if len(devices) == 1:
-        returns = train_packs(context, config, shares[0], devices[0])
+    jobs, packs = plan(context, config, numbered, len(devices), measured=True)
+    if devices == [None]:
+        see_working_folder()
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        returns = train_packs([[jobs[i] for i in pack.jobs] for pack in packs])
     else:
+        n = len(devices)
+        shares = [[[numbered[i] for i in pack.jobs] for pack in packs[place::n]] for place in range(n)]
         returns = in_processes(context, config, shares, devices)
     return [returns[number] for number, _ in numbered]
 
 
 def plan(
     context: HydraContext, config: DictConfig, numbered: Sequence[Numbered], n_devices: int, *, measured: bool
-) -> list[Cut]:
+) -> tuple[list[HydraJob], list[Cut]]:
     """Cut the jobs into packs and say which they are, and why no job joined another's.
 
     Args:
@@ -59,7 +60,7 @@ def plan(
     folder = SweepFolder(jobs[0].folder.parent)
     folder.path.mkdir(parents=True, exist_ok=True)
     Words(folder.path / "sweep.log").say(in_words(packs))
-    return packs
+    return jobs, packs
 
 
 def within_memory(parts: Sequence[Cut], jobs: Sequence[HydraJob]) -> list[Cut]:
@@ -109,35 +110,39 @@ def in_processes(
     state = Singleton.get_state()
     work = [(share, device) for share, device in zip(shares, devices, strict=True) if share]
     found = Parallel(n_jobs=len(work), backend="loky")(
-        delayed(train_packs)(context, config, share, device, state) for share, device in work
+        delayed(in_new_process)(context, config, share, device, state) for share, device in work
     )
     return {number: returned for each in found for number, returned in each.items()}
 
 
-def train_packs(
+def in_new_process(
     context: HydraContext,
     config: DictConfig,
     packs: Sequence[Sequence[Numbered]],
     device: str | None,
-    state: dict[Any, Any] | None = None,
+    state: dict[Any, Any],
 ) -> dict[int, JobReturn]:
-    """Train packs one after another in this process; how each job ended, by its number."""
-    if state is not None:  # a new process
-        setup_globals()
-        Singleton.set_state(state)
+    """Train packs in a process that has just begun, on one device."""
+    Singleton.set_state(state)
+    setup_globals()
     see_working_folder()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    returns: dict[int, JobReturn] = {}
-    for pack in packs:
-        placed = [(number, [*overrides, *placement(overrides, device)]) for number, overrides in pack]
-        returns |= train_pack([HydraJob(context, config, overrides, number) for number, overrides in placed])
-    return returns
+    placed = [[(n, [*overrides, *placement(overrides, device)]) for n, overrides in pack] for pack in packs]
+    return train_packs([[HydraJob(context, config, overrides, n) for n, overrides in pack] for pack in placed])
 
 
 def placement(overrides: Sequence[str], device: str | None) -> list[str]:
     """The device of the pack, unless the user chose one."""
     chosen = any(override.startswith("device=") for override in overrides)
     return [] if device is None or chosen else [f"device={device}"]
+
+
+def train_packs(packs: Sequence[Sequence[HydraJob]]) -> dict[int, JobReturn]:
+    """Train packs one after another in this process; how each job ended, by its number."""
+    returns: dict[int, JobReturn] = {}
+    for jobs in packs:
+        returns |= train_pack(jobs)
+    return returns
 
 
 def train_pack(jobs: Sequence[HydraJob]) -> dict[int, JobReturn]:

@@ -8,7 +8,7 @@ from hydra.core.utils import JobReturn, setup_globals
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from omegaconf import OmegaConf
 
-from gsvae.packing.launch import Numbered, plan, train_packs
+from gsvae.packing.launch import Numbered, fitting, in_new_process, plan
 
 __all__ = ["PackArray", "launch"]
 
@@ -22,13 +22,11 @@ class PackArray(SlurmLauncher):
         self, sweep_overrides: list[str], job_dir_key: str, job_num: int, job_id: str, singleton_state: dict[Any, Any]
     ) -> list[JobReturn]:
         """Train the pack, on the node."""
-        from gsvae.packing.launch import fitting
-
         Singleton.set_state(singleton_state)
         setup_globals()
         pack = list(numbered(sweep_overrides))
         parts = fitting(self.hydra_context, self.config, pack)
-        returns = train_packs(self.hydra_context, self.config, parts, None)
+        returns = in_new_process(self.hydra_context, self.config, parts, None, singleton_state)
         return [returns[number] for number, _ in pack]
 
 
@@ -36,7 +34,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], initial_job_id
     """What Hydra asks of a launcher; its settings are in ``conf/hydra/launcher/packed_slurm.yaml``."""
     setup_globals()
     jobs = list(enumerate(job_overrides, initial_job_idx))
-    packs = plan(launcher.hydra_context, launcher.config, jobs, 1, measured=False)
+    _, packs = plan(launcher.hydra_context, launcher.config, jobs, 1, measured=False)
     given: Any = OmegaConf.to_container(launcher.config.hydra.launcher, resolve=True)
     array = PackArray(**{key: value for key, value in given.items() if key not in ("_target_", "max_runs")})
     array.setup(hydra_context=launcher.hydra_context, task_function=launcher.task_function, config=launcher.config)

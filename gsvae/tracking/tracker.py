@@ -1,9 +1,11 @@
 """One run's events, given to the run folder first and to W&B second."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from gsvae.tracking.painter import Painter
 from gsvae.tracking.run_folder import RunFolder
 from gsvae.tracking.wandb_sink import WandbSettings, WandbSink
 
@@ -22,6 +24,8 @@ class Tracker:
         self.folder = folder
         self._settings = wandb
         self._wandb: WandbSink | None = None
+        self.painter = Painter()
+        self._drawing: list[Future[None]] = []
 
     def start(self, keep_rows: int = 0) -> None:
         """Begin, or go on after the first ``keep_rows`` rows of the history."""
@@ -37,11 +41,17 @@ class Tracker:
 
     def images(self, drawings: Mapping[str, Callable[[Path], None]]) -> None:
         """Draw PNG files by name, each by calling its function with the path, beside the last row."""
+        self.drawn()  # a picture is drawn by one at a time
         paths = {name: self.folder.image_path(name) for name in drawings}
-        for name, draw in drawings.items():
-            draw(paths[name])
+        self._drawing = self.painter.draw({paths[name]: draw for name, draw in drawings.items()})
         if self._wandb:
-            self._wandb.images(self.folder.rows - 1, paths)
+            self._wandb.images(self.folder.rows - 1, paths, self._drawing)
+
+    def drawn(self) -> None:
+        """Wait for pictures that are still being drawn; raises what went wrong."""
+        drawing, self._drawing = self._drawing, []
+        for picture in drawing:
+            picture.result()
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set the run's final values."""
@@ -56,6 +66,7 @@ class Tracker:
 
     def close(self, state: str, error: str | None = None, **more: Any) -> None:
         """End with a state of ``status.json``; :meth:`wait` then waits for W&B."""
+        self.drawn()
         self.folder.status(state, error, **more)
         self.folder.close()
         if self._wandb:

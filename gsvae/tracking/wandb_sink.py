@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT = 8.0  # seconds, as the next
 FINISH_TIMEOUT = 20.0
 LOWEST = ("train/loss", "val/neg_elbo", "val/relaxed_loss")
+LIGHT: dict[str, Any] = {
+    "disable_git": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
 HIGHEST = ("train/grad_norm", "codes/perplexity", "codes/active")
 
 
@@ -41,6 +49,7 @@ class WandbSettings:
     notes: str | None
     id: str
     folder: Path
+    light: bool = False  # without what W&B itself gathers of the process, which several runs share
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,10 +81,13 @@ class WandbSink:
         row = dict(row)
         self._queue.put(lambda: self._send(row_number, row))
 
-    def images(self, row_number: int, paths: Mapping[str, Path]) -> None:
-        """Send PNG files under ``images/<name>``."""
-        contents = {name: path.read_bytes() for name, path in paths.items()}
-        self._queue.put(lambda: self._send_images(row_number, contents))
+    def images(self, row_number: int, paths: Mapping[str, Path], drawing: Sequence[Future[None]] = ()) -> None:
+        """Send PNG files under ``images/<name>``, once they are drawn."""
+        if drawing:
+            self._queue.put(lambda: self._send_images(row_number, contents_of(paths, drawing)))
+        else:
+            contents = contents_of(paths)  # now: the next ones have the same names
+            self._queue.put(lambda: self._send_images(row_number, contents))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""
@@ -189,6 +201,7 @@ class WandbSink:
                 finish_timeout_raises=True,
                 console="off",
                 silent=True,
+                **(LIGHT if s.light else {}),
             ),
         )
         if hidden := hidden_settings(s.config, run.config.as_dict()):
@@ -230,6 +243,13 @@ class WandbSink:
         artifact = wandb.Artifact(f"model-{self.settings.id}", type="model", metadata=metadata)
         artifact.add_file(str(path))
         self._run.log_artifact(artifact, aliases=aliases)
+
+
+def contents_of(paths: Mapping[str, Path], drawing: Sequence[Future[None]] = ()) -> dict[str, bytes]:
+    """The files, once they are drawn."""
+    for picture in drawing:
+        picture.result()
+    return {name: path.read_bytes() for name, path in paths.items()}
 
 
 def hidden_settings(sent: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:

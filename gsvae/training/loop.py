@@ -224,6 +224,8 @@ class Trainer:
         for r, weights, (of_best, of_last) in zip(rows, chosen, both, strict=True):
             run = lane.runs[r]
             run.attempt(self._finish, lane, run, weights, {"test": of_best, "test_last": of_last})
+        for run in (lane.runs[r] for r in rows if lane.runs[r].active):
+            run.attempt(self._report, run)
 
     def _scores(
         self, lane: Lane, rows: Sequence[int], chosen: Sequence[Weights], last: Sequence[Weights]
@@ -239,7 +241,7 @@ class Trainer:
         return [(of_best.get(i, scores), scores) for i, scores in enumerate(of_last)]
 
     def _finish(self, lane: Lane, run: Run, weights: Weights, scores: dict[str, Scores]) -> None:
-        """Log the test scores, draw, write best.pt where nothing was chosen, and report."""
+        """Log the test scores, draw, and write best.pt where nothing was chosen."""
         if not run.best.weights:
             write_best(run.checkpoints, self._best_state(run, weights, self.step))
         metrics = scores["test"].metrics("test") | scores["test_last"].metrics("test_last")
@@ -247,6 +249,8 @@ class Trainer:
         run.tracker.log({"step": self.step, "epoch": self._fraction(), **metrics})
         self._draw(run, lane.pack.module_with(weights).model, self.splits.test, scores["test"])
         run.outcome = {"state": "finished", "scores": scores, "metrics": self._final_metrics(run, metrics)}
+
+    def _report(self, run: Run) -> None:
         self.report(run)
         run.active = False
 
