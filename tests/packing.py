@@ -1,5 +1,6 @@
 """Runs small enough to compare to the last bit, alone and packed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,13 @@ from gsvae.training.lane import Lane
 from gsvae.training.loop import Plan, Trainer
 from gsvae.training.pack import Pack
 from gsvae.training.run import Run
+from gsvae.training.schedules import Exponential
 from gsvae.training.streams import seeded
 
 CPU = torch.device("cpu")
 BATCH = 10
 TAU = Constant(1.0)
+DECAY = Exponential(0.99, 1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Spec:
     lr: float = 1e-3
     beta: float = 1.0
     clip: float | None = None
+    decay: Callable[[int], float] = DECAY
 
 
 def splits(n: int = 105) -> Splits:
@@ -77,7 +81,7 @@ def trainer(
             CPU,
             seed=spec.seed,
             tau=spec.tau,
-            lr=lambda step, lr=spec.lr: lr * 0.99**step,
+            lr=lambda step, spec=spec: spec.lr * spec.decay(step),
             beta=lambda step, beta=spec.beta: beta,
             clip=spec.clip,
             tracker=Tracker(RunFolder(folder / str(spec.seed), {}), None),

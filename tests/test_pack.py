@@ -7,9 +7,10 @@ import pytest
 import torch
 from packing import Launches, Spec, trainer, weights
 
+from gsvae import tau
 from gsvae.claim import ClaimLost
 from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
-from gsvae.tau import Constant, Cosine, Exponential, Linear
+from gsvae.training import schedules
 from gsvae.training.streams import Streams, Uniforms
 
 SAMPLERS = [Soft, Hard, StraightThrough, ReinMax, RLOO]
@@ -19,11 +20,11 @@ OPTIMIZERS = [
     (torch.optim.RAdam, {}),
     (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01}),
 ]
-FOUR = [
-    Spec(0, Constant(1.0), 1e-3, 1.0, None),
-    Spec(1, Exponential(2.0, 0.5, 0.05, 3), 3e-3, 0.5, 2.0),
-    Spec(2, Linear(1.5, 0.7, 20), 1e-2, 2.0, 0.1),
-    Spec(3, Cosine(0.9, 0.4, 25), 5e-4, 0.0, 1e6),
+FOUR = [  # every τ schedule, and every schedule of the learning rate
+    Spec(0, tau.Constant(1.0), 1e-3, 1.0, None),
+    Spec(1, tau.Exponential(2.0, 0.5, 0.05, 3), 3e-3, 0.5, 2.0, schedules.Constant()),
+    Spec(2, tau.Linear(1.5, 0.7, 20), 1e-2, 2.0, 0.1, schedules.Exponential(0.7, 5)),
+    Spec(3, tau.Cosine(0.9, 0.4, 25), 5e-4, 0.0, 1e6, schedules.Cosine(0.1, 20)),
 ]
 
 
@@ -215,7 +216,7 @@ def test_launches_of_a_step_do_not_grow_with_the_runs(sampler, lrs, tmp_path):
     """
 
     def count(size):
-        specs = [Spec(seed, Constant(1.0 + seed), lrs[seed % len(lrs)], clip=1.0) for seed in range(size)]
+        specs = [Spec(seed, tau.Constant(1.0 + seed), lrs[seed % len(lrs)], clip=1.0) for seed in range(size)]
         made = trainer(specs, sampler, torch.optim.Adam, tmp_path / str(size), dynamic=True)
         (lane,) = made.lanes
         lane.advance(0, 2)
