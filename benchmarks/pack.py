@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gsvae.config import check, register
-from gsvae.experiment import build_objective, count_steps, make_lane, make_lanes, make_run, shared_parts
+from gsvae.parts import build_objective, count_steps, make_lane, make_lanes, make_run, shared_parts
 from gsvae.tracking.console import table
 from gsvae.training.lane import Lane
 from gsvae.training.loop import STRETCH

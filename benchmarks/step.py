@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gsvae.config import check, register
 from gsvae.data import MNIST
-from gsvae.experiment import build_objective, count_steps, load_data, make_lane, make_run, peak_memory
+from gsvae.experiment import peak_memory
+from gsvae.parts import build_objective, count_steps, load_data, make_lane, make_run
 from gsvae.tracking.console import table
 
 SETTINGS = [

@@ -276,7 +276,7 @@ def test_a_fault_that_looks_like_hydras_is_still_a_fault(monkeypatch: pytest.Mon
     def broken(*arguments: object) -> None:
         OmegaConf.create({"a": "${b}"}).a  # noqa: B018
 
-    monkeypatch.setattr("gsvae.experiment.load_data", broken)
+    monkeypatch.setattr("gsvae.parts.load_data", broken)
     done = run_py(*SMALL)
     assert done.code == 1
     assert "Traceback" in done.err

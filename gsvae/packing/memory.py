@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gsvae.experiment import build_objective, count_steps, make_lane, make_run, shared_parts
+from gsvae.parts import build_objective, count_steps, make_lane, make_run, shared_parts
 from gsvae.training.lane import Lane
 
 __all__ = ["Memory", "measure"]

@@ -5,21 +5,30 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
+
+from omegaconf import DictConfig
 
 from gsvae.errors import UserError
 from gsvae.tracking.scope import run_scope
 from gsvae.training.checkpoint import read_checkpoint, read_last
-
-if TYPE_CHECKING:
-    from gsvae.sweep.job import SweepJob
 
 __all__ = ["by_step"]
 
 log = logging.getLogger(__name__)
 
 
-def by_step(jobs: Sequence["SweepJob"]) -> list[list["SweepJob"]]:
+class Starting(Protocol):
+    """A run that is to begin or to go on: ``cfg.resume`` will say from where."""
+
+    cfg: DictConfig
+    folder: Path
+
+
+S = TypeVar("S", bound=Starting)
+
+
+def by_step(jobs: Sequence[S]) -> list[list[S]]:
     """Let each run go on from its checkpoint, or begin anew, and gather those that stand at the same step.
 
     A pack killed while it wrote its checkpoints leaves some of its runs one checkpoint behind; the others then go
@@ -33,13 +42,13 @@ def by_step(jobs: Sequence["SweepJob"]) -> list[list["SweepJob"]]:
             if back is not None and back != at[job.folder] and others[back]:
                 job.cfg.resume = str(job.folder / "checkpoints" / "previous.pt")
                 at[job.folder] = back
-    groups: dict[int, list[SweepJob]] = {}
+    groups: dict[int, list[S]] = {}
     for job in jobs:
         groups.setdefault(at[job.folder], []).append(job)
     return list(groups.values())
 
 
-def choose_start(job: "SweepJob") -> int:
+def choose_start(job: Starting) -> int:
     """Go on from the run's checkpoint if it has a sound one, and return its step; else clear what is left, and 0."""
     folder = job.folder
     for torn in folder.rglob(".*.tmp"):  # a write that its process did not live to end
