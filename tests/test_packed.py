@@ -5,8 +5,11 @@ import signal
 import time
 
 import pytest
+import torch
 from command_line import run_py
 from sweeping import FAULTY, QUICK, faulty_module, finish, history, numbers, runs, start, states, status, summary
+
+from gsvae import experiment
 
 GRID = ["tau.init=0.5,1.0", "optim.lr=1e-3,1e-2", "seed=0"]
 PACKED = "hydra/launcher=packed"
@@ -98,6 +101,44 @@ def test_the_first_failure_stops_a_pack_where_that_is_asked_for(here):
     assert done.code == 1
     found = states(here / "multirun" / "s")
     assert found == {"tau.init-0.5": "interrupted", "tau.init-1.0": "interrupted", "tau.init-2.0": "failed"}
+
+
+def test_a_pack_that_fails_as_a_whole_goes_on_in_halves(here, monkeypatch):
+    """As where memory was not enough: the runs go on from their checkpoints, and those that have ended do not."""
+    real, sizes = experiment.run_pack, []
+
+    def too_large(members, watch=None):
+        sizes.append(len(members))
+        if len(members) > 2:
+            real(members[:1])  # one of them has ended by then
+            raise torch.OutOfMemoryError("no memory")
+        return real(members, watch)
+
+    monkeypatch.setattr(experiment, "run_pack", too_large)
+    done = sweep("seed=0,1,2,3,4", PACKED, "sweep.name=s")
+    assert done.code == 0, done.err
+    assert sizes == [5, 2, 2]
+    assert "a pack of 5 runs failed (no memory); going on with 4 in halves" in done.out
+    assert set(states(here / "multirun" / "s").values()) == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("hydra.launcher.max_runs=0", "must be a whole number, at least 1"),
+        ("hydra.launcher.max_runs=many", "must be a whole number, at least 1"),
+        ("hydra.launcher.devices=cuda:0", "must be null or a list"),
+        ("hydra.launcher.devices=[gpu]", "must be null or a list"),
+        ("hydra.launcher.devices=[]", "must be null or a list"),
+    ],
+)
+def test_a_mistake_in_the_launcher_costs_one_line(setting, words, here):
+    done = sweep("seed=0,1", PACKED, setting)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {setting.partition('=')[0]}=")
+    assert words in done.err
+    assert done.err.count("\n") == 1
+    assert not (here / "multirun").exists()
 
 
 def test_two_devices_have_a_process_and_a_pack_each(here):

@@ -77,11 +77,15 @@ class SweepJob:
                 log.info("%s: %s", self.folder.name, busy)
                 return False
             self.check = claim.check
-            state = read_status(self.folder).get("state")
-            if state in ENDED or (state == "failed" and not self.cfg.sweep.retry_failed):
+            if self.state in ENDED or (self.state == "failed" and not self.cfg.sweep.retry_failed):
                 return False
             log.info("Run %s", self.folder.name)
             return True
+
+    @property
+    def state(self) -> str | None:
+        """Of the run, as its folder has it."""
+        return read_status(self.folder).get("state")
 
     def member(self) -> Any:
         """The run as :func:`~gsvae.experiment.run_pack` takes it."""
@@ -166,9 +170,10 @@ def attempt(jobs: Sequence[SweepJob]) -> int | None:
         if isinstance(error, SystemExit) and is_submitits():
             raise
         if len(jobs) > 1:
-            log.warning("a pack of %d runs failed (%s); going on in halves", len(jobs), error)
-            middle = len(jobs) // 2
-            return attempt_all(jobs[:middle]) or attempt_all(jobs[middle:])
+            left = [job for job in jobs if job.state not in (*ENDED, "failed")]
+            log.warning("a pack of %d runs failed (%s); going on with %d in halves", len(jobs), error, len(left))
+            middle = len(left) // 2
+            return attempt_all(left[:middle]) or attempt_all(left[middle:])
         outcomes = [{"state": "failed", "exception": error}]
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.ended(outcome)

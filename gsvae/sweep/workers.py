@@ -1,5 +1,6 @@
 """How many runs go on at a time, and what of the machine each of them gets."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,22 @@ def count_workers(launcher: Mapping[str, Any]) -> int | None:
         return int(effective_n_jobs(launcher["n_jobs"]))
     if kind == "LocalLauncher":
         return max(1, cores() // (launcher.get("cpus_per_task") or 1))
+    if kind in ("PackedLauncher", "PackedSlurmLauncher"):
+        check_packs(launcher)
     if kind == "PackedLauncher":
         return len(pack_devices(launcher))
     return None
+
+
+def check_packs(launcher: Mapping[str, Any]) -> None:
+    """Raise a UserError where no pack could be made."""
+    most, devices = launcher["max_runs"], launcher.get("devices")
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise UserError(f"hydra.launcher.max_runs={most}: must be a whole number, at least 1")
+    plain = list(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else devices
+    named = isinstance(plain, list) and plain and all(re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(d)) for d in plain)
+    if plain is not None and not named:
+        raise UserError(f"hydra.launcher.devices={plain}: must be null or a list such as [cuda:0,cuda:1] or [cpu,cpu]")
 
 
 def pack_devices(launcher: Mapping[str, Any]) -> list[str | None]:
