@@ -25,7 +25,7 @@ def records(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "packed"])
 def test_each_job_is_a_wandb_run_of_its_own(launcher, tmp_path):
     command = ["-m", *QUICK, "tracking.mode=offline", "tau.init=0.5,1.5", "seed=0,1", "sweep.name=temps",
                f"hydra/launcher={launcher}"]  # fmt: skip
