@@ -128,7 +128,41 @@ class Sampling:
 
 @dataclass
 class MultiSample(Sampling):
-    n_samples: int = setting(4, least=2)
+    n_samples: int = setting(4, least=2)  # M, decoder calls
+
+
+@dataclass
+class GumbelRao(Sampling):
+    n_samples: int = setting(10, least=1)  # M, draws of the noise given the code
+
+
+@dataclass
+class GST(Sampling):
+    gap: float = setting(1.0, least=0)
+
+
+@dataclass
+class Decoupled(Sampling):
+    tau_forward: float = setting(0.8, above=0)
+
+
+@dataclass
+class Rebar(Sampling):
+    eta: float = setting(1.0, above=0)  # weight of the control variate, or where it starts
+    adaptive: bool = True  # learn eta, and a factor of tau
+
+
+@dataclass
+class Relax(Sampling):
+    n_latent: int = setting(MISSING, least=1)
+    n_cat: int = setting(MISSING, least=2)
+    hidden: int = setting(200, least=1)  # width of the control variate's network
+    eta: float = setting(1.0, above=0)  # where it starts
+
+
+@dataclass
+class Exact(Sampling):
+    max_codes: int = setting(4096, least=2)  # K^L at most
 
 
 # ------------------------------------------------------------------ optimisation
@@ -249,7 +283,16 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "linear": LinearTau,
         "cosine": CosineTau,
     },
-    "sampling": {"single": Sampling, "multi": MultiSample},
+    "sampling": {
+        "single": Sampling,
+        "multi": MultiSample,
+        "gumbel_rao": GumbelRao,
+        "gst": GST,
+        "decoupled": Decoupled,
+        "rebar": Rebar,
+        "relax": Relax,
+        "exact": Exact,
+    },
     "optim": {"optim": Optim, "adam": Adam, "sgd": SGD},
     "schedule": {"constant": ConstantLR, "exponential": ExponentialLR, "cosine": CosineLR},
     "training": {"training": Training},

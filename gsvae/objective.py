@@ -7,14 +7,25 @@ from torch import Tensor, nn
 
 from gsvae.categories import log_softmax
 from gsvae.model import CategoricalVAE
-from gsvae.sampling import Sampler
+from gsvae.sampling import BoundSampler, Sampler
+from gsvae.sampling.base import log_q
 
 __all__ = ["Objective", "Terms", "bernoulli_log_likelihood", "categorical_kl"]
 
 
 def bernoulli_log_likelihood(pixel_logits: Tensor, x_BD: Tensor) -> Tensor:
-    """log p(x|z) = Σ_D x·l − softplus(l), nats per image, ``(..., B)``; grey x counts as a Bernoulli mean."""
+    """log p(x|z) = Σ_D x·l − softplus(l), nats per image, ``(..., B)``; grey x counts as a Bernoulli mean.
+
+    Logits ``(..., 1, D)`` stand for all B images; then no number is worked out for each image and pixel.
+    """
+    if pixel_logits.shape[-2] == 1 < x_BD.shape[-2]:
+        return (pixel_logits.squeeze(-2) @ x_BD.T) - softplus(pixel_logits).sum(-1)
     return BernoulliLogLikelihood.apply(pixel_logits, x_BD)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x)."""
+    return x.relu() + (1.0 + (-x.abs()).exp()).log()
 
 
 class BernoulliLogLikelihood(torch.autograd.Function):
@@ -28,8 +39,7 @@ class BernoulliLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(pixel_logits: Tensor, x_BD: Tensor) -> Tensor:
-        softplus = pixel_logits.relu() + (1.0 + (-pixel_logits.abs()).exp()).log()
-        return (x_BD * pixel_logits - softplus).sum(-1)
+        return (x_BD * pixel_logits - softplus(pixel_logits)).sum(-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -57,7 +67,10 @@ class Terms(NamedTuple):
 
 
 class Objective(nn.Module):
-    """loss = E_q[−log p(x|z)] + β KL(q ‖ p) of one run, with the expectation's gradient left to the sampler."""
+    """The loss of one run, with the gradient of its expectation left to the sampler.
+
+    E_q[−log p(x|z)] + β KL(q ‖ p), or with a :class:`BoundSampler` what that minimises instead.
+    """
 
     def __init__(self, model: CategoricalVAE, sampler: Sampler) -> None:
         super().__init__()
@@ -72,7 +85,14 @@ class Objective(nn.Module):
         def log_likelihood(z: Tensor) -> Tensor:
             return bernoulli_log_likelihood(self.model.decode(z).to(noise.dtype), x_BD)
 
-        estimate = self.sampler(logits_BLK, tau, noise, log_likelihood)
+        def log_ratio(z: Tensor) -> Tensor:
+            return beta * (log_q(z, self.model.prior_logits_LK) - log_q(z, logits_BLK))
+
         kl = categorical_kl(logits_BLK, self.model.prior_logits_LK).sum(-1).mean()
-        loss = estimate.surrogate_B.mean() + beta * kl
+        if isinstance(self.sampler, BoundSampler):
+            estimate = self.sampler.bound(logits_BLK, noise, log_likelihood, log_ratio)
+            loss = estimate.surrogate_B.mean()
+        else:
+            estimate = self.sampler(logits_BLK, tau, noise, log_likelihood)
+            loss = estimate.surrogate_B.mean() + beta * kl
         return Terms(loss, estimate.reconstruction_B.mean(), kl.detach())

@@ -99,12 +99,13 @@ def build_objective(cfg: DictConfig, data: ImageData, splits: Splits, device: to
     """Model and sampler of one run, initialised from its seed alone, on the device."""
 
     def make() -> Objective:
-        sampler = build(cfg.sampling, allow=cfg.allow_targets, key="sampling")
-        if not isinstance(sampler, Sampler):
-            raise UserError(f"sampling._target_={cfg.sampling._target_}: must make a gsvae.sampling.Sampler")
+        # The model first: it starts the same whatever the sampler draws for itself.
         model = build(cfg.model, allow=cfg.allow_targets, key="model", image_shape=data.image_shape)
         if not isinstance(model, CategoricalVAE):
             raise UserError(f"model._target_={cfg.model._target_}: must make a gsvae.model.CategoricalVAE")
+        sampler = build(cfg.sampling, allow=cfg.allow_targets, key="sampling")
+        if not isinstance(sampler, Sampler):
+            raise UserError(f"sampling._target_={cfg.sampling._target_}: must make a gsvae.sampling.Sampler")
         return Objective(model, sampler)
 
     objective = seeded(cfg.seed, "init", make)

@@ -1,16 +1,21 @@
 """The one interface of every gradient estimator, and the pieces they share."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gsvae.categories import log_softmax
+
 __all__ = [
+    "BoundSampler",
     "Estimate",
     "LogLikelihood",
     "Sampler",
+    "conditional_gumbel",
     "gumbel_from_uniform",
+    "log_q",
     "one_hot_argmax",
     "relaxation",
     "softmax_jacobian",
@@ -18,7 +23,8 @@ __all__ = [
 ]
 
 LogLikelihood = Callable[[Tensor], Tensor]
-"""log p(x|z) in nats, ``(..., B)`` for codes ``(..., B, L, K)``; differentiable in z and in the decoder."""
+"""log p(x|z) in nats, ``(..., B)`` for codes ``(..., B, L, K)``, or ``(..., 1, L, K)`` where all images share them;
+differentiable in z and in the decoder."""
 
 
 class Estimate(NamedTuple):
@@ -40,7 +46,12 @@ class Sampler(nn.Module):
     A subclass implements :meth:`forward`, and :meth:`noise_shape` if it wants more than one Gumbel per logit. It may
     have parameters (a learned control variate); they train with the model's. It is written for one run on
     ``(B, L, K)`` logits and draws nothing itself, so that it can be packed and repeated.
+
+    Attributes:
+        uses_tau: whether τ changes the estimate.
     """
+
+    uses_tau: ClassVar[bool] = True
 
     def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
         """Shape of the standard Gumbel noise that :meth:`forward` takes."""
@@ -48,6 +59,25 @@ class Sampler(nn.Module):
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         """Return the estimate for logits ``(B, L, K)``, temperature ``()`` and noise of :meth:`noise_shape`."""
+        raise NotImplementedError
+
+
+class BoundSampler(Sampler):
+    """An estimator of the gradient of another bound than the ELBO, whose KL is inside it.
+
+    A subclass implements :meth:`bound`; the surrogate is then the whole loss.
+    """
+
+    def bound(
+        self, logits_BLK: Tensor, noise: Tensor, log_likelihood: LogLikelihood, log_ratio: LogLikelihood
+    ) -> Estimate:
+        """Return the estimate for logits ``(B, L, K)``.
+
+        Args:
+            noise: standard Gumbel, of :meth:`noise_shape`.
+            log_ratio: β (log p(z) − log q(z|x)) in nats, ``(..., B)``, of codes ``(..., B, L, K)``; differentiable in
+                the logits and the prior.
+        """
         raise NotImplementedError
 
 
@@ -60,6 +90,21 @@ def relaxation(z_BLK: Tensor, log_likelihood: LogLikelihood) -> Estimate:
 def one_hot_argmax(scores: Tensor) -> Tensor:
     """One-hot of the largest entry along the last dimension; with scores = logits + Gumbel noise, a sample of q."""
     return torch.zeros_like(scores).scatter(-1, scores.argmax(-1, keepdim=True), 1.0)
+
+
+def log_q(codes: Tensor, logits_BLK: Tensor) -> Tensor:
+    """log q(z|x) of one-hot codes ``(..., B, L, K)``, nats, ``(..., B)``."""
+    return (codes * log_softmax(logits_BLK)).sum((-1, -2))
+
+
+def conditional_gumbel(log_pi: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
+    """log π + G given that its largest entry is the sample's, from standard Gumbel noise (arXiv 2010.04838).
+
+    With E = exp(−noise) ~ Exp(1), the sample's entry is −log E_i and any other −log(E_j/π_j + E_i), which keeps it the
+    largest. Differentiable in ``log_pi``, which must be normalised. All ``(..., L, K)``.
+    """
+    top = (noise * sample).sum(-1, keepdim=True)
+    return torch.where(sample > 0, top, -torch.logaddexp(-noise - log_pi, -top))
 
 
 def value_zero(x: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from gsvae.categories import log_softmax
-from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, one_hot_argmax, value_zero
+from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, log_q, one_hot_argmax, value_zero
 
 __all__ = ["RLOO"]
 
@@ -13,6 +12,8 @@ class RLOO(Sampler):
 
     Unbiased for any f; M decoder calls. τ has no part in it.
     """
+
+    uses_tau = False
 
     def __init__(self, n_samples: int = 4) -> None:
         super().__init__()
@@ -26,6 +27,5 @@ class RLOO(Sampler):
         f_MB = -log_likelihood(sample_MBLK)
         cost_MB = f_MB.detach()
         advantage_MB = (cost_MB - cost_MB.mean(0)) * (self.n_samples / (self.n_samples - 1))
-        log_q_MB = (sample_MBLK * log_softmax(logits_BLK)).sum((-1, -2))
-        surrogate_B = (f_MB + value_zero(advantage_MB * log_q_MB)).mean(0)
+        surrogate_B = (f_MB + value_zero(advantage_MB * log_q(sample_MBLK, logits_BLK))).mean(0)
         return Estimate(surrogate_B, cost_MB.mean(0))

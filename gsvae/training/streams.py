@@ -75,7 +75,7 @@ class Uniforms:
     ) -> None:
         self.streams, self.name, self.shape = streams, name, tuple(shape)
         self.dtype, self.device = dtype, device
-        self.steps = max(1, min(STEPS_AT_ONCE, NUMBERS_AT_ONCE // math.prod(shape)))
+        self.steps = max(1, min(STEPS_AT_ONCE, NUMBERS_AT_ONCE // max(1, math.prod(shape))))
         self._block_RT: Tensor | None = None
 
     @property
