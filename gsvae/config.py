@@ -253,6 +253,7 @@ class Sweep:
     name: str | None = None  # of the sweep and its folder; given again, the sweep goes on
     study: str | None = None  # what varies, from sweeps/NAME.yaml
     zip: list[str] = field(default_factory=list)  # keys whose values go together, instead of all with all
+    only: Any = None  # of all runs those with these values: {tau.init: [0.5, 1]}
     retry_failed: bool = False
     fail_fast: bool = False  # the first failure stops the sweep
 

@@ -15,7 +15,8 @@ from gsvae.studies import SWEEPS, as_typed, read_study
 from gsvae.sweep.grid import points
 
 FILES = sorted(SWEEPS.glob("*.yaml"))
-GRIDS = [path for path in FILES if path.stem != "bayes"]
+WANDB = [path for path in FILES if path.stem != "reinmax_table"]  # has rows, which W&B's sweeps cannot say
+GRIDS = [path for path in WANDB if path.stem != "bayes"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_what_hydra_cannot_say_is_refused_in_one_line():
 
 @pytest.mark.parametrize("name", ["temprature", "temperature.yml"])
 def test_an_unknown_study(name):
-    with pytest.raises(UserError, match=r"allowed are bayes, estimators, latent_shape, temperature") as raised:
+    with pytest.raises(UserError, match=r"allowed are bayes, estimators, latent_shape, reinmax_table, temp") as raised:
         read_study(name)
     assert "did you mean temperature?" in str(raised.value)
 
@@ -66,10 +67,10 @@ def test_the_hydra_grid_has_the_points_of_the_wandb_grid(path):
     parameters = yaml.safe_load(path.read_text())["parameters"]
     values = [[f"{k}={v}" for v in p.get("values", [p.get("value")])] for k, p in parameters.items()]
     expected = {tuple(point) for point in itertools.product(*values)}
-    assert {tuple(point) for point in points([f"{k}={t}" for k, t in read_study(path.stem).items()], [])} == expected
+    assert {tuple(point) for point in points([f"{k}={t}" for k, t in read_study(path.stem).settings.items()], [])} == expected
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WANDB, ids=lambda path: path.stem)
 def test_its_first_and_last_points_compose(path):
     """A range's ends stand for it."""
     parameters = yaml.safe_load(path.read_text())["parameters"]
@@ -89,7 +90,8 @@ def test_the_file_names_itself_and_its_commands(path):
     assert content["project"] == Tracking.project  # where the runs of its Hydra sweep go
     assert content["program"] == "run.py"
     assert f"python run.py -m sweep.study={path.stem}" in path.read_text()
-    assert f"wandb sweep sweeps/{path.name}" in path.read_text()
+    if path in WANDB:
+        assert f"wandb sweep sweeps/{path.name}" in path.read_text()
 
 
 def test_the_command_line_counts_more_than_the_study(tmp_path, monkeypatch):

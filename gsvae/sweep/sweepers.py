@@ -4,17 +4,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gsvae.overrides import key_of
-from gsvae.sweep.driver import Driver
-from gsvae.sweep.grid import points
+from omegaconf import OmegaConf
 
-__all__ = ["asked_for", "grid"]
+from gsvae.overrides import key_of
+from gsvae.studies import Study, read_study
+from gsvae.sweep.driver import Driver
+from gsvae.sweep.grid import only, points
+
+__all__ = ["asked_for", "grid", "study_of"]
 
 
 def grid(sweeper: Any, arguments: Sequence[str]) -> None:
     """Run every point of the grid that a command line spans."""
-    loader = sweeper.hydra_context.config_loader
-    spanned = points(asked_for(sweeper, arguments), list(sweeper.config.sweep.zip), loader)
+    loader, settings = sweeper.hydra_context.config_loader, sweeper.config.sweep
+    study = study_of(sweeper)
+    spanned = points(asked_for(sweeper, arguments, study), list(settings.zip), loader, study.rows)
+    spanned = only(spanned, OmegaConf.to_container(settings).get("only"))
     driver = Driver(sweeper.hydra_context, sweeper.task_function, sweeper.config)
     jobs = driver.plan(spanned)
     driver.open()
@@ -25,17 +30,16 @@ def grid(sweeper: Any, arguments: Sequence[str]) -> None:
     sys.exit(driver.end())
 
 
-def asked_for(sweeper: Any, arguments: Sequence[str]) -> list[str]:
+def study_of(sweeper: Any) -> Study:
+    """The study that is asked for; an empty one if none is."""
+    name = sweeper.config.sweep.study
+    return read_study(name) if name else Study({})
+
+
+def asked_for(sweeper: Any, arguments: Sequence[str], study: Study) -> list[str]:
     """The study's settings, the sweeper's own and the command line's, of which the later count."""
-    from_study = study_settings(sweeper.config.sweep.study) if sweeper.config.sweep.study else []
-    given = [*from_study, *(f"{key}={text}" for key, text in sweeper.params.items())]
-    typed = {key_of(argument) for argument in arguments}
-    kept = [override for override in given if key_of(override) not in typed]
-    return [*kept, *(a for a in arguments if not key_of(a).startswith("sweep."))]
-
-
-def study_settings(name: str) -> list[str]:
-    """A study's settings with their values, from its file in ``sweeps/``."""
-    from gsvae.studies import read_study
-
-    return [f"{key}={text}" for key, text in read_study(name).items()]
+    given = [f"{key}={text}" for key, text in [*study.settings.items(), *sweeper.params.items()]]
+    typed = {key_of(argument): argument for argument in arguments if not key_of(argument).startswith("sweep.")}
+    # what is typed takes the place of what it replaces: of a study's seeds, the first comes first for all
+    kept = [typed.pop(key_of(override), override) for override in given]
+    return [*kept, *typed.values()]

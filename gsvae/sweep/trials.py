@@ -14,7 +14,7 @@ from gsvae.overrides import key_of
 from gsvae.search import Study, Suggestion, read_settings, read_space
 from gsvae.sweep.driver import Driver, quoted
 from gsvae.sweep.plan import Job
-from gsvae.sweep.sweepers import asked_for
+from gsvae.sweep.sweepers import asked_for, study_of
 from gsvae.sweep.token import TRIAL
 from gsvae.sweep.workers import batch_size
 
@@ -31,7 +31,13 @@ class Search:
 
     def __init__(self, sweeper: Any, arguments: Sequence[str]) -> None:
         self.settings = read_settings(given(sweeper.config.hydra.sweeper))
-        self.space = read_space(asked_for(sweeper, arguments))
+        varied = study_of(sweeper)
+        if varied.rows:
+            shown = f"sweep.study={sweeper.config.sweep.study}"
+            raise UserError(f"{shown}: has rows of settings that go together; a search has none, take hydra/sweeper=grid")
+        if sweeper.config.sweep.only:
+            raise UserError("sweep.only: chooses among a grid's runs; in a search give the values themselves")
+        self.space = read_space(asked_for(sweeper, arguments, varied))
         self.driver = Driver(sweeper.hydra_context, sweeper.task_function, sweeper.config)
         for corner in self.space.corners():  # a mistake is found before there is a study
             self.driver.plan([[*self.space.constants, *corner]])
