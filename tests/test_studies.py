@@ -67,7 +67,8 @@ def test_the_hydra_grid_has_the_points_of_the_wandb_grid(path):
     parameters = yaml.safe_load(path.read_text())["parameters"]
     values = [[f"{k}={v}" for v in p.get("values", [p.get("value")])] for k, p in parameters.items()]
     expected = {tuple(point) for point in itertools.product(*values)}
-    assert {tuple(point) for point in points([f"{k}={t}" for k, t in read_study(path.stem).settings.items()], [])} == expected
+    settings = [f"{key}={text}" for key, text in read_study(path.stem).settings.items()]
+    assert {tuple(point) for point in points(settings, [])} == expected
 
 
 @pytest.mark.parametrize("path", WANDB, ids=lambda path: path.stem)

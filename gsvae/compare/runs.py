@@ -10,7 +10,7 @@ from typing import Any
 
 from gsvae.errors import UserError
 
-__all__ = ["Run", "Sweep", "is_number", "read_history", "read_sweep", "states"]
+__all__ = ["Run", "Sweep", "is_number", "read_commands", "read_history", "read_sweep", "states"]
 
 MOST_ROWS = 150  # of a history that are read, of each kind of row
 
@@ -74,6 +74,12 @@ def read_sweep(path: Path) -> Sweep:
     if not runs:
         raise UserError(f"{path}: there is no run in it; expected a sweep's folder, or a run's")
     return Sweep(path, str(record.get("name") or path.resolve().name), runs)
+
+
+def read_commands(path: Path) -> list[str]:
+    """The commands a sweep was run by, as its record has them."""
+    commands = read_json(path / "sweep.json").get("commands")
+    return [str(command) for command in commands] if isinstance(commands, list) else []
 
 
 def run_folders(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gsvae.compare.groups import Group
 
-__all__ = ["NOISE", "Score", "choose_metric", "rank_groups", "score", "verdict", "welch", "welch_matrix"]
+__all__ = ["NOISE", "Score", "choose_metric", "holm", "rank_groups", "score", "verdict", "welch", "welch_matrix"]
 
 NOISE = 0.05  # a difference with a larger p is called noise
 PREFERRED = ("val/neg_elbo", "test/neg_elbo")  # choosing by test images would flatter what is chosen
@@ -32,11 +32,16 @@ class Score:
         return math.fsum(self.values) / self.n
 
     @property
-    def se(self) -> float | None:
-        """The sample's standard deviation over √n."""
+    def sd(self) -> float | None:
+        """The sample's standard deviation, with n − 1."""
         if self.n < 2:
             return None
-        return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values) / (self.n - 1) / self.n)
+        return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values) / (self.n - 1))
+
+    @property
+    def se(self) -> float | None:
+        """The sample's standard deviation over √n."""
+        return None if self.sd is None else self.sd / math.sqrt(self.n)
 
 
 def score(group: Group, metric: str) -> Score | None:
@@ -80,6 +85,17 @@ def welch_matrix(scores: Sequence[Score | None]) -> list[list[float | None]]:
         t = (mean[:, None] - mean) / np.sqrt(total)
         p = 2 * stdtr(total**2 / (w[:, None] + w), -np.abs(t))
     return [[None if math.isnan(value) else value for value in row] for row in p.tolist()]
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """The p of several tests, corrected as Holm does, so that all of them together err as often as one; None stays."""
+    corrected: list[float | None] = [None] * len(ps)
+    least = 0.0
+    tested = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    for index, (p, place) in enumerate(tested):
+        least = max(least, min(1.0, p * (len(tested) - index)))
+        corrected[place] = least
+    return corrected
 
 
 def verdict(ranked: Sequence[tuple[Group, Score]], metric: str) -> str:

@@ -81,7 +81,8 @@ def only(spanned: Sequence[list[str]], wanted: Any) -> list[list[str]]:
             meant = near_miss(key, known) or f"; they have {', '.join(known)}"
             raise UserError(f"sweep.only={{{key}: ...}}: no run of the sweep has this setting{meant}")
         if missing := [value for value in values if value not in there]:
-            raise UserError(f"sweep.only={{{key}: {missing[0]}}}: no run of the sweep has it; there are {', '.join(there)}")
+            shown = f"sweep.only={{{key}: {missing[0]}}}"
+            raise UserError(f"{shown}: no run of the sweep has it; there are {', '.join(there)}")
         kept = [point for point in kept if value_in(point, key) in values]
     if not kept:
         raise UserError(f"sweep.only={{{', '.join(wanted)}}}: no run of the sweep has all of them together")

@@ -19,7 +19,8 @@ def grid(sweeper: Any, arguments: Sequence[str]) -> None:
     loader, settings = sweeper.hydra_context.config_loader, sweeper.config.sweep
     study = study_of(sweeper)
     spanned = points(asked_for(sweeper, arguments, study), list(settings.zip), loader, study.rows)
-    spanned = only(spanned, OmegaConf.to_container(settings).get("only"))
+    wanted = OmegaConf.to_object(settings.only) if OmegaConf.is_config(settings.only) else settings.only
+    spanned = only(spanned, wanted)
     driver = Driver(sweeper.hydra_context, sweeper.task_function, sweeper.config)
     jobs = driver.plan(spanned)
     driver.open()

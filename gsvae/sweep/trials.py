@@ -34,7 +34,7 @@ class Search:
         varied = study_of(sweeper)
         if varied.rows:
             shown = f"sweep.study={sweeper.config.sweep.study}"
-            raise UserError(f"{shown}: has rows of settings that go together; a search has none, take hydra/sweeper=grid")
+            raise UserError(f"{shown}: has rows of settings that go together, for hydra/sweeper=grid and no search")
         if sweeper.config.sweep.only:
             raise UserError("sweep.only: chooses among a grid's runs; in a search give the values themselves")
         self.space = read_space(asked_for(sweeper, arguments, varied))
