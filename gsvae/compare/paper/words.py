@@ -48,8 +48,8 @@ def caption(table: Pivot) -> list[str]:
     """How to read it, in sentences."""
     better = "highest" if table.metrics[-1] in MORE_IS_BETTER else "lowest"
     lines = [
-        f"Nats per image. The {better} mean of a column is bold; ≈ marks a difference from it that may be noise (Welch's "
-        f"t-test, Holm's correction over the column, p > {NOISE}), ? one that too few seeds tell nothing of."
+        f"Nats per image. The {better} mean of a column is bold; ≈ marks a difference from it that may be noise "
+        f"(Welch's t-test, Holm's correction over the column, p > {NOISE}), ? one that too few seeds tell nothing of."
     ]
     ours = counted(table.epochs(), "epoch")
     if table.published:
@@ -94,9 +94,10 @@ def orders(table: Pivot) -> list[str]:
                 lines.append(f"{column}: in another order than published: {', '.join(swapped)}.")
         steps = on_the_way(table, column)
         if len(steps) > 1:
-            told = [
-                f"epoch {epoch:g}: {' < '.join(order)}" + ("" if tau is None else f" (τ = {tau:.2f})")
-                for epoch, order, tau in steps
-            ]
+            told: list[str] = []
+            for place, (epoch, order, tau) in enumerate(steps):
+                same = place > 0 and order == steps[place - 1][1]
+                with_tau = "" if tau is None else f" (τ = {tau:.2f})"
+                told.append(f"epoch {epoch:g} " + ("the same" if same else f"{' < '.join(order)}{with_tau}"))
             lines.append(f"{column}: on the way, by val −ELBO: {'; '.join(told)}.")
     return lines
