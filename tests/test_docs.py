@@ -29,9 +29,9 @@ def test_a_sweep_is_planned(command, tmp_path, monkeypatch):
     assert done.code == 0, done.err
     assert len(planned) >= 4
     (folder,) = (tmp_path / "multirun").iterdir()
-    for setting in shlex.split(command):
-        if setting.startswith(("sweep.name=", "sweep.study=")):
-            assert folder.name == setting.partition("=")[2]
+    named = dict(setting.split("=", 1) for setting in shlex.split(command) if setting.startswith("sweep."))
+    if name := named.get("sweep.name", named.get("sweep.study")):
+        assert folder.name == name
 
 
 def test_there_are_such_commands():

@@ -83,13 +83,13 @@ def orders(table: Pivot) -> list[str]:
     lines = []
     for column in table.columns:
         if found := agreement(table, column):
-            tau = "" if found.tau is None else f"; Kendall's τ = {found.tau:.2f}"
+            how_far = "" if found.tau is None else f"; Kendall's τ = {found.tau:.2f}"
             lines.append(
                 f"{column}: ours {' < '.join(found.ours)}; {table.published.name if table.published else ''} "
-                f"{' < '.join(found.theirs)}{tau}."
+                f"{' < '.join(found.theirs)}{how_far}."
             )
-            words = {True: "may be noise", False: "is unlikely to be noise", None: "cannot be told from noise"}
-            swapped = [f"{a} before {b} ({words[noise]})" for a, b, noise in found.swapped]
+            judged = {True: "may be noise", False: "is unlikely to be noise", None: "cannot be told from noise"}
+            swapped = [f"{a} before {b} ({judged[noise]})" for a, b, noise in found.swapped]
             if swapped:
                 lines.append(f"{column}: in another order than published: {', '.join(swapped)}.")
         steps = on_the_way(table, column)
