@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.status import Status
@@ -296,7 +296,7 @@ def parse() -> argparse.Namespace:
         refuse(str(error))
 
 
-def refuse(message: str) -> Any:
+def refuse(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -4,13 +4,15 @@ import math
 from dataclasses import dataclass
 
 from gsvae.evaluation.evaluate import Scores
+from gsvae.evaluation.information import image_information
 
 __all__ = ["COLLAPSE", "SATURATION", "Finding", "diagnose"]
 
 COLLAPSE, SATURATION = "collapse", "saturation"
 
-COLLAPSED = 0.1  # share of latents, of which at most so many are active
-UNUSED = 0.5  # share of latents, of which fewer are active
+IDLE = 0.01  # nats of I(x; z) below which a latent knows nothing of the image
+COLLAPSED = 0.9  # share of latents, of which at least so many are idle
+UNUSED = 0.5  # share of latents, of which more are idle
 SATURATED = 0.02  # of ln K, the posteriors' mean entropy
 FROZEN = 0.5  # share of latents without gradient at the training's τ
 DEAD = 0.25  # share of codes
@@ -45,19 +47,21 @@ def diagnose(scores: Scores, *, train: Scores | None = None, frozen: float | Non
 
 
 def use_of_latents(scores: Scores) -> Finding | None:
-    n_latent, active = len(scores.codes.kl_L), scores.codes.active
-    if active <= COLLAPSED * n_latent:
+    information_L = image_information(scores.codes)
+    n_latent, idle = len(information_L), int((information_L < IDLE).sum())
+    if idle >= COLLAPSED * n_latent:
         return Finding(
             COLLAPSE,
-            f"{active} of {n_latent} latents vary over the images, KL {scores.kl:.2f} nats; "
+            f"{idle} of {n_latent} latents know nothing of the image, KL {scores.kl:.2f} nats; "
             "the decoder does without the codes",
-            "more training.epochs, training.beta_warmup=STEPS (a tenth of the run), a smaller training.beta, or lower tau.init",
+            "more training.epochs, training.beta_warmup=STEPS (a tenth of the run), a smaller training.beta, "
+            "or a lower tau.init",
         )
-    if active < UNUSED * n_latent:
+    if idle > UNUSED * n_latent:
         return Finding(
             "unused latents",
-            f"{n_latent - active} of {n_latent} hardly vary over the images",
-            "training.beta_warmup=STEPS, lower tau.init, or a smaller model.n_latent",
+            f"{idle} of {n_latent} know nothing of the image",
+            "training.beta_warmup=STEPS, a lower tau.init, or a smaller model.n_latent",
         )
     return None
 
@@ -96,7 +100,7 @@ def gap(scores: Scores) -> Finding | None:
         "soft-versus-hard gap",
         f"one-hot codes are {nats:.1f} nats worse than relaxed ones ({scores.neg_elbo:.1f} and "
         f"{scores.relaxed_loss:.1f}); the decoder relies on soft codes",
-        "lower tau.init or tau.min, tau=exponential, sampling=hard or sampling=reinmax",
+        "a lower tau.init or tau.min, tau=exponential, sampling=hard or sampling=reinmax",
     )
 
 

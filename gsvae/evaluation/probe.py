@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gsvae.data import Images
@@ -49,7 +50,7 @@ def hindrance(train: Images, test: Images, *, shared_labels: bool) -> str | None
         return "training and test images are of different classes"
     if len(train.labels_N.unique()) < 2:
         return "the training images have no labels, or all the same"
-    if not bool(test.labels_N.unique().cpu().isin(train.labels_N.unique().cpu()).all()):
+    if not bool(torch.isin(test.labels_N.unique(), train.labels_N.unique()).all()):
         return "test images have labels that no training image has"
     return None
 

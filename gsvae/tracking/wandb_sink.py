@@ -236,7 +236,7 @@ class WandbSink:
             images = {f"images/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in contents.items()}
             self._run.log(images, step=number)
 
-    def _send_table(self, number: int, name: str, columns: list[str], cells: list[list[Any]]) -> None:
+    def _send_table(self, number: int, name: str, columns: list[str | int], cells: list[list[Any]]) -> None:
         import wandb
 
         if number >= self._first:
