@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -234,6 +235,8 @@ def main() -> None:
         except OSError as error:
             failed = True
             print(f"error: {folder}: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
     if failed:
         sys.exit(2)
 
