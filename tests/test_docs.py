@@ -1,4 +1,4 @@
-"""The commands of README.md, docs/sweeps.md and docs/evaluation.md: sweeps are planned as they stand there, other commands exist."""
+"""The commands of README.md and docs/: sweeps are planned as they stand there, other commands exist."""
 
 import importlib.util
 import re
