@@ -231,6 +231,7 @@ class Evaluation:
     iwae_samples: int = setting(100, least=1)  # in the importance-weighted bound
     max_rows: int = setting(4000, least=1)  # images x samples decoded at once: bounds the memory
     val_on_test: bool = False  # with data.n_val=0: report val/* on the test images
+    on_train: bool = False  # at the end, score the training images as well
 
 
 @dataclass

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError, in_words
+from gsvae.evaluation import diagnose
 from gsvae.objective import Objective
 from gsvae.parts import build_objective, count_steps, describe, make_lanes, make_run, make_trainer, shared_parts
 from gsvae.resume import Resumed, read_run
@@ -212,6 +213,7 @@ def report(run: Run, started: float, cfg: DictConfig) -> None:
     outcome, folder = run.outcome, run.tracker.folder
     metrics, codes = outcome["metrics"], outcome["scores"]["test"].codes
     data_protocol = protocol(run)
+    warnings = [str(finding) for finding in diagnose(outcome["scores"]["test"], train=outcome["scores"].get("train"))]
     run.tracker.summary(
         {
             **metrics,
@@ -219,6 +221,7 @@ def report(run: Run, started: float, cfg: DictConfig) -> None:
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": peak_memory(),
             "codes/kl_per_latent": codes.kl_L.tolist(),
+            "warnings": warnings,
         }
     )
     epoch = metrics.get("best/epoch", metrics["epoch"])
@@ -226,6 +229,8 @@ def report(run: Run, started: float, cfg: DictConfig) -> None:
     if cfg.tracking.artifact:
         run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
     log.info("%s", results_table(metrics, data_protocol))
+    for warning in warnings:
+        log.warning("%s", warning)
     log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)
     run.tracker.close("finished", step=metrics["step"])
 
@@ -247,6 +252,8 @@ def results_table(metrics: dict[str, Any], data_protocol: str) -> str:
         for split, name in names.items()
         if f"{split}/neg_elbo" in metrics
     ]
+    if "train/neg_elbo" in metrics:  # train/kl and the like are means over training steps
+        rows.append([f"{names['test'].split(',')[0]}, training", metrics["train/neg_elbo"], None, None, None, None])
     note = (
         f"codes: perplexity {metrics['codes/perplexity']:.2f}, "
         f"active latents {metrics['codes/active']:.0f}, dead codes {metrics['codes/dead']:.0f}"

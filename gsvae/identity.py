@@ -26,6 +26,9 @@ NOT_NUMBERS = (
     "training.checkpoint_seconds",
 )
 
+# Settings younger than runs that are still gone on with, each with the value at which a run is as it was without it.
+LATER = {"evaluation.on_train": False}
+
 
 def flat(settings: DictConfig | dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted key; lists stay whole."""
@@ -44,10 +47,11 @@ def flat(settings: DictConfig | dict[str, Any], prefix: str = "") -> dict[str, A
 def numeric_settings(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The settings that change a run's numbers, by dotted key."""
 
-    def apart(key: str) -> bool:
-        return any(key == name or key.startswith(name + ".") for name in NOT_NUMBERS)
+    def apart(key: str, value: Any) -> bool:
+        old = key in LATER and value == LATER[key]
+        return old or any(key == name or key.startswith(name + ".") for name in NOT_NUMBERS)
 
-    return {key: value for key, value in flat(cfg).items() if not apart(key)}
+    return {key: value for key, value in flat(cfg).items() if not apart(key, value)}
 
 
 def run_id(cfg: DictConfig | dict[str, Any]) -> str:

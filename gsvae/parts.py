@@ -41,6 +41,7 @@ __all__ = [
     "make_lanes",
     "make_run",
     "make_trainer",
+    "schedule",
     "shared_parts",
 ]
 
@@ -270,5 +271,6 @@ def make_trainer(
         images_every=cfg.tracking.images_every,
         checkpoint_seconds=cfg.training.checkpoint_seconds,
         val_on_test=cfg.evaluation.val_on_test,
+        on_train=cfg.evaluation.on_train,
     )
     return Trainer(lanes, splits, plan, report, watch)

@@ -17,10 +17,10 @@ from gsvae.evaluation.bounds import (
     sample_codes,
 )
 from gsvae.objective import Objective, bernoulli_log_likelihood, categorical_kl
-from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
+from gsvae.sampling import REBAR, RLOO, Exact, Hard, MuProp, ReinMax, Soft, StraightThrough
 from gsvae.sampling.base import gumbel_from_uniform
 
-SAMPLERS = [Soft(), Hard(), StraightThrough(), ReinMax(), RLOO(3)]
+SAMPLERS = [Soft(), Hard(), StraightThrough(), ReinMax(), RLOO(3), MuProp(), REBAR().double(), Exact()]
 
 
 def stream(seed=0):

@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/sweeps.md: sweeps are planned as they stand there, other commands exist."""
+"""The commands of README.md and docs/: sweeps are planned as they stand there, other commands exist."""
 
 import importlib.util
 import re
@@ -9,7 +9,7 @@ import pytest
 from command_line import RUN_PY, run_py
 
 ROOT = RUN_PY.parent
-TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/sweeps.md")}
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/sweeps.md", "docs/evaluation.md")}
 BLOCKS = "\n".join(block for text in TEXTS.values() for block in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S))
 LINES = [line.split(" #")[0].strip() for line in BLOCKS.splitlines()]
 SWEEPS = sorted({line for line in LINES if re.match(r"python run\.py -m ", line)})

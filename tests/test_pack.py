@@ -9,17 +9,41 @@ from packing import Launches, Spec, trainer, weights
 
 from gsvae import tau
 from gsvae.claim import ClaimLost
-from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
+from gsvae.sampling import (
+    GST,
+    REBAR,
+    RELAX,
+    RLOO,
+    VIMCO,
+    ZGR,
+    Decoupled,
+    Exact,
+    GumbelRao,
+    Hard,
+    MuProp,
+    ReinMax,
+    Soft,
+    StraightThrough,
+)
 from gsvae.training import schedules
 from gsvae.training.streams import Streams, Uniforms
 
-SAMPLERS = [Soft, Hard, StraightThrough, ReinMax, RLOO]
+
+def relax():
+    return RELAX(3, 4, hidden=5)
+
+
+SAMPLERS = [
+    *(Soft, Hard, StraightThrough, ReinMax, RLOO, GumbelRao, GST, ZGR, Decoupled, MuProp, REBAR, relax, VIMCO, Exact)
+]
 OPTIMIZERS = [
     (torch.optim.Adam, {"weight_decay": 0.01}),
     (torch.optim.AdamW, {"weight_decay": 0.1}),
     (torch.optim.RAdam, {}),
     (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01}),
 ]
+EVERY = [(sampler, *OPTIMIZERS[0]) for sampler in SAMPLERS]
+EVERY += [(sampler, *optimizer) for sampler in (Soft, RLOO, relax) for optimizer in OPTIMIZERS[1:]]
 FOUR = [  # every τ schedule, and every schedule of the learning rate
     Spec(0, tau.Constant(1.0), 1e-3, 1.0, None),
     Spec(1, tau.Exponential(2.0, 0.5, 0.05, 3), 3e-3, 0.5, 2.0, schedules.Constant()),
@@ -34,8 +58,7 @@ def fit_alone(spec, *args, **kwargs):
     return alone
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize(("optimizer", "settings"), OPTIMIZERS, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize(("sampler", "optimizer", "settings"), EVERY, ids=lambda v: getattr(v, "__name__", ""))
 def test_four_runs_packed_end_as_each_alone(sampler, optimizer, settings, tmp_path):
     packed = trainer(FOUR, sampler, optimizer, tmp_path / "packed", dynamic=True, prior="learned", **settings)
     start = [weights(packed, r) for r in range(4)]
@@ -102,10 +125,11 @@ def test_a_run_s_checkpoint_from_a_pack_goes_on_alone(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("sampler", [Hard, relax])
 @pytest.mark.parametrize("specs", [FOUR[:1], FOUR[:2]], ids=["alone", "packed"])
-def test_compiled_ends_as_eager(specs, tmp_path):
-    eager = trainer(specs, Hard, torch.optim.Adam, tmp_path / "eager")
-    compiled = trainer(specs, Hard, torch.optim.Adam, tmp_path / "compiled", compiled=True)
+def test_compiled_ends_as_eager(specs, sampler, tmp_path):
+    eager = trainer(specs, sampler, torch.optim.Adam, tmp_path / "eager")
+    compiled = trainer(specs, sampler, torch.optim.Adam, tmp_path / "compiled", compiled=True)
     eager.fit()
     compiled.fit()
     for r in range(len(specs)):
@@ -116,7 +140,7 @@ def test_compiled_ends_as_eager(specs, tmp_path):
 # ---------------------------------------------------------------- in turns
 
 
-@pytest.mark.parametrize("sampler", [Soft, RLOO])
+@pytest.mark.parametrize("sampler", [Soft, RLOO, relax])
 @pytest.mark.parametrize("elementwise", [True, False])
 def test_runs_that_take_turns_are_to_the_last_bit_what_each_is_alone(sampler, elementwise, tmp_path):
     optimizer = torch.optim.Adam if elementwise else Blocks

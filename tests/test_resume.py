@@ -14,7 +14,7 @@ import torch
 from packing import Spec, trainer, weights
 
 from gsvae.errors import UserError
-from gsvae.sampling import RLOO, Hard
+from gsvae.sampling import REBAR, RLOO, Hard
 from gsvae.tau import Linear
 from gsvae.training.checkpoint import read_checkpoint, read_last, write_last
 from gsvae.training.interrupt import Interrupted
@@ -51,7 +51,7 @@ def history(folder):
     return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
 
-@pytest.mark.parametrize("sampler", [Hard, RLOO])
+@pytest.mark.parametrize("sampler", [Hard, RLOO, REBAR])
 @pytest.mark.parametrize(("size", "lifted"), [(1, True), (2, True), (2, False)])
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, lifted, sampler, tmp_path):
     specs = SPECS[:size]

@@ -1,4 +1,4 @@
-"""Gradient estimators against enumeration, explicit Jacobians and their identities."""
+"""Gradient estimators against explicit Jacobians and their identities."""
 
 import math
 
@@ -6,134 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from enumeration import all_codes, log_q, worst_z
+from estimation import ALL, ONE_HOT, B, Decoder, K, L, estimate_one, gumbel, mean_over_codes, named
 from torch import Tensor
-from torch.func import grad, vmap
 
-from gsvae.objective import bernoulli_log_likelihood, categorical_kl
-from gsvae.sampling import RLOO, Hard, ReinMax, Soft, StraightThrough
+from gsvae.objective import categorical_kl
+from gsvae.sampling import GST, RLOO, ZGR, Decoupled, GumbelRao, Hard, ReinMax, Soft, StraightThrough
 from gsvae.sampling.base import gumbel_from_uniform
 
-B, L, K = 2, 2, 3
-ONE_HOT = [Hard(), StraightThrough(), ReinMax(), RLOO(4)]
-ALL = [Soft(), *ONE_HOT]
-
-
-def named(sampler):
-    return type(sampler).__name__
-
-
-def gumbel(*shape, seed=0, dtype=torch.float64):
-    u = torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-    return gumbel_from_uniform(u)
-
-
-class Decoder:
-    """p(x|z) of a two-layer network, tanh inside, for ``B`` fixed binary images of four pixels."""
-
-    def __init__(self, dtype=torch.float64):
-        generator = torch.Generator().manual_seed(1)
-
-        def normal(*shape):
-            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
-        self.params = {"W1": normal(L * K, 5), "W2": 2 * normal(5, 4), "b": normal(4)}
-        self.logits_BLK = 1.5 * normal(B, L, K)
-        self.x_BD = (normal(B, 4) > 0).to(dtype)
-
-    def __call__(self, z, params=None):
-        p = params or self.params
-        pixel_logits = torch.tanh(z.flatten(-2) @ p["W1"]) @ p["W2"] + p["b"]
-        return bernoulli_log_likelihood(pixel_logits, self.x_BD)
-
-    def exact_gradient(self):
-        """Of Σ_B E_q[−log p(x|z)], to the logits and to the decoder's parameters."""
-        codes = all_codes(L, K).unsqueeze(1).expand(-1, B, -1, -1)
-
-        def expectation(logits, params):
-            return (log_q(logits).exp() * -self(codes, params)).sum()
-
-        return grad(expectation, (0, 1))(self.logits_BLK, self.params)
-
-    def gradients(self, sampler, noise_N, tau=1.0):
-        """One estimate for each draw of noise, as :meth:`exact_gradient`."""
-
-        def surrogate(logits, params, noise):
-            estimate = sampler(logits, torch.tensor(tau, dtype=logits.dtype), noise, lambda z: self(z, params))
-            return estimate.surrogate_B.sum()
-
-        return vmap(grad(surrogate, (0, 1)), (None, None, 0))(self.logits_BLK, self.params, noise_N)
-
-
-def estimate_one(sampler, logits_BLK, noise, log_likelihood, tau=1.0):
-    """Gradient to the logits, the z that were decoded, and the estimate."""
-    seen = []
-    logits_BLK = logits_BLK.clone().requires_grad_()
-
-    def spy(z):
-        seen.append(z.detach().clone())
-        return log_likelihood(z)
-
-    estimate = sampler(logits_BLK, torch.tensor(tau, dtype=logits_BLK.dtype), noise, spy)
-    (gradient,) = torch.autograd.grad(estimate.surrogate_B.sum(), logits_BLK)
-    return gradient, torch.stack(seen), estimate
-
-
-def noise_selecting(codes_NLK, logits_BLK):
-    """Noise ``(N, B, L, K)`` with which argmax(logits + noise) is the code, for every image."""
-    return 50 * codes_NLK.unsqueeze(1) - logits_BLK
-
-
-# ---------------------------------------------------------------- unbiasedness
-
-
-def test_rloo_is_unbiased_to_the_logits():
-    decoder, sampler = Decoder(), RLOO(4)
-    gradients, _ = decoder.gradients(sampler, gumbel(50_000, *sampler.noise_shape(B, L, K)))
-    assert worst_z(gradients, decoder.exact_gradient()[0]) < 4
-
-
-def test_rloo_is_exact_in_expectation_over_all_pairs_of_codes():
-    decoder, codes = Decoder(), all_codes(L, K)
-    q_NB = log_q(decoder.logits_BLK).exp()
-    noise = noise_selecting(codes, decoder.logits_BLK)
-    total = torch.zeros_like(decoder.logits_BLK)
-    for first in range(len(codes)):
-        pairs = torch.stack((noise[first].expand_as(noise), noise), 1)
-        gradients, _ = decoder.gradients(RLOO(2), pairs)
-        total += torch.einsum("nblk,nb->blk", gradients, q_NB * q_NB[first])
-    torch.testing.assert_close(total, decoder.exact_gradient()[0], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("sampler", ONE_HOT, ids=named)
-def test_decoder_gradient_of_one_hot_samplers_is_unbiased(sampler):
-    decoder = Decoder()
-    _, gradients = decoder.gradients(sampler, gumbel(20_000, *sampler.noise_shape(B, L, K), seed=3), tau=0.7)
-    _, exact = decoder.exact_gradient()
-    for name, value in exact.items():
-        assert worst_z(gradients[name], value) < 4, name
-
-
-@pytest.mark.parametrize("sampler", [Soft(), Hard(), StraightThrough(), ReinMax()], ids=named)
-def test_the_same_draws_show_the_bias_of_the_biased(sampler):
-    decoder = Decoder()
-    gradients, _ = decoder.gradients(sampler, gumbel(50_000, B, L, K))
-    assert worst_z(gradients, decoder.exact_gradient()[0]) > 6
-
-
 # ---------------------------------------------------------------- where the biased ones are exact
-
-
-def mean_over_codes(sampler, logits_BLK, f):
-    """E over all codes of the estimator's gradient, and the exact gradient of E_q f; f takes ``(..., L, K)``."""
-    codes = all_codes(*logits_BLK.shape[1:])
-    q_NB = log_q(logits_BLK).exp()
-    mean = torch.zeros_like(logits_BLK)
-    for q_B, noise in zip(q_NB, noise_selecting(codes, logits_BLK)):
-        gradient, _, _ = estimate_one(sampler, logits_BLK, noise, lambda z: -f(z))
-        mean += q_B[:, None, None] * gradient
-    leaf = logits_BLK.clone().requires_grad_()
-    expectation = (log_q(leaf).exp() * f(codes).unsqueeze(1)).sum()
-    return mean, torch.autograd.grad(expectation, leaf)[0]
 
 
 def random_logits(n_latent, n_cat):
@@ -168,9 +48,10 @@ def test_straight_through_is_biased_for_quadratic_f():
     assert (mean - exact).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("sampler", [ReinMax(), ZGR()], ids=named)
 @pytest.mark.parametrize(("n_latent", "n_cat"), [(1, 2), (1, 5), (2, 3)])
-def test_reinmax_at_tau_1_is_exact_for_quadratic_f(n_latent, n_cat):
-    mean, exact = mean_over_codes(ReinMax(), random_logits(n_latent, n_cat), quadratic)
+def test_reinmax_at_tau_1_and_zgr_are_exact_for_quadratic_f(n_latent, n_cat, sampler):
+    mean, exact = mean_over_codes(sampler, random_logits(n_latent, n_cat), quadratic)
     torch.testing.assert_close(mean, exact, rtol=0, atol=1e-12)
 
 
@@ -213,12 +94,40 @@ def expected_rloo(theta, noise, tau, D_MBLK, _):
     return ((f_MB - f_MB.mean(0))[..., None, None] * score).sum(0) / (len(f_MB) - 1)
 
 
+def expected_gumbel_rao(theta, noise, tau, D, g):
+    """The conditional draws written out with exponentials (arXiv 2010.04838)."""
+    E, pi = (-noise[1:]).exp(), theta.softmax(-1)
+    E_i = (E * D).sum(-1, keepdim=True)
+    S = torch.where(D > 0, -E_i.log(), -(E / pi + E_i).log())
+    S = torch.cat((theta + noise[:1], S))
+    return jacobian_times((S / tau).softmax(-1), g.expand_as(S)).mean(0) / tau
+
+
+def expected_gst(theta, noise, tau, D, g):
+    top = theta.max(-1, keepdim=True).values
+    m = torch.where(D > 0, top - theta, -(theta - top + 1.0).clamp(min=0))
+    return jacobian_times(((theta + m) / tau).softmax(-1), g) / tau
+
+
+def expected_zgr(theta, noise, tau, D, g):
+    pi, g_D = theta.softmax(-1), (g * D).sum(-1, keepdim=True)
+    return 0.5 * (pi * (g - g_D) + D * (g_D - (pi * g).sum(-1, keepdim=True)))
+
+
+def expected_decoupled(theta, noise, tau, D, g):
+    return jacobian_times(((theta + 0.7 * noise) / tau).softmax(-1), g) / tau
+
+
 FORMULAS = [
     (Soft(), expected_soft),
     (Hard(), expected_soft),
     (StraightThrough(), expected_straight_through),
     (ReinMax(), expected_reinmax),
     (RLOO(3), expected_rloo),
+    (GumbelRao(4), expected_gumbel_rao),
+    (GST(1.0), expected_gst),
+    (ZGR(), expected_zgr),
+    (Decoupled(0.7), expected_decoupled),
 ]
 
 
@@ -228,20 +137,53 @@ def test_gradient_is_the_formula_of_the_table(sampler, formula, tau):
     decoder = Decoder()
     for seed in range(5):
         noise = gumbel(*sampler.noise_shape(B, L, K), seed=seed)
-        gradient, (z,), _ = estimate_one(sampler, decoder.logits_BLK, noise, decoder, tau)
+        gradient, z, _ = estimate_one(sampler, decoder.logits_BLK, noise, decoder, tau)
         expected = formula(decoder.logits_BLK, noise, tau, z, slope_at(z, decoder))
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
 
 
+# ---------------------------------------------------------------- one estimator as another
+
+
 def test_reinmax_at_tau_1_is_zgr():
     decoder = Decoder()
-    pi = decoder.logits_BLK.softmax(-1)
     for seed in range(20):
-        gradient, (D,), _ = estimate_one(ReinMax(), decoder.logits_BLK, gumbel(B, L, K, seed=seed), decoder, tau=1.0)
-        g = slope_at(D, decoder)
-        g_D = (g * D).sum(-1, keepdim=True)
-        zgr = 0.5 * (pi * (g - g_D) + D * (g_D - (pi * g).sum(-1, keepdim=True)))
+        noise = gumbel(B, L, K, seed=seed)
+        gradient, _, _ = estimate_one(ReinMax(), decoder.logits_BLK, noise, decoder, tau=1.0)
+        zgr, _, _ = estimate_one(ZGR(), decoder.logits_BLK, noise, decoder, tau=0.3)
         torch.testing.assert_close(gradient, zgr, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("other", [GumbelRao(1), Decoupled(1.0)], ids=named)
+def test_with_one_draw_or_one_temperature_it_is_hard(other):
+    decoder = Decoder()
+    for seed in range(10):
+        noise = gumbel(B, L, K, seed=seed)
+        gradient, D, _ = estimate_one(Hard(), decoder.logits_BLK, noise, decoder, tau=0.6)
+        found, code, _ = estimate_one(
+            other, decoder.logits_BLK, noise.view(other.noise_shape(B, L, K)), decoder, tau=0.6
+        )
+        assert torch.equal(code, D)
+        torch.testing.assert_close(found, gradient, rtol=0, atol=1e-12)
+
+
+def test_gumbel_rao_has_the_mean_of_hard_and_less_variance():
+    decoder, n, tau = Decoder(), 100_000, 0.5
+    hard, _ = decoder.gradients(Hard(), gumbel(n, B, L, K, seed=1), tau)
+    rao, _ = decoder.gradients(GumbelRao(10), gumbel(n, 10, B, L, K, seed=2), tau)
+    assert worst_z(hard - rao, torch.zeros_like(hard[0])) < 4
+    assert rao.var(0).sum() < 0.8 * hard.var(0).sum()
+
+
+def test_zgr_is_gumbel_rao_at_zero_temperature_given_the_code():
+    decoder, n = Decoder(), 100_000
+    noise = gumbel(n, 2, B, L, K, seed=3)
+    noise[:, 0] = noise[0, 0]  # the same code each time
+    both, _ = decoder.gradients(GumbelRao(2), noise, tau=0.01)
+    first, D, _ = estimate_one(GumbelRao(1), decoder.logits_BLK, noise[0, :1], decoder, tau=0.01)
+    zgr, code, _ = estimate_one(ZGR(), decoder.logits_BLK, noise[0, 0], decoder)
+    assert torch.equal(D, code)
+    assert worst_z(2 * both - first, zgr) < 4
 
 
 # ---------------------------------------------------------------- forward
@@ -253,9 +195,11 @@ def test_what_is_decoded_is_one_hot_to_the_last_bit(sampler, dtype):
     decoder = Decoder(dtype)
     for seed in range(10):
         noise = gumbel(*sampler.noise_shape(B, L, K), seed=seed, dtype=dtype)
-        _, (z,), estimate = estimate_one(sampler, decoder.logits_BLK, noise, decoder, tau=0.3)
+        _, z, estimate = estimate_one(sampler, decoder.logits_BLK, noise, decoder, tau=0.3)
         assert z.dtype == dtype
-        assert torch.equal(z, F.one_hot((decoder.logits_BLK + noise).argmax(-1), K).to(dtype))
+        own = noise if isinstance(sampler, RLOO) or noise.dim() == 3 else noise[0]
+        weight = sampler.tau_forward if isinstance(sampler, Decoupled) else 1.0
+        assert torch.equal(z, F.one_hot((decoder.logits_BLK + weight * own).argmax(-1), K).to(dtype))
         expected = -decoder(z).mean(0) if z.dim() == 4 else -decoder(z)
         torch.testing.assert_close(estimate.reconstruction_B, expected)
         torch.testing.assert_close(estimate.surrogate_B.detach(), expected)
@@ -267,7 +211,7 @@ def test_soft_decodes_the_relaxed_sample_and_approaches_one_hot():
     perturbed = decoder.logits_BLK + noise
     gaps = []
     for tau in (1.0, 0.1, 0.01, 0.001):
-        _, (z,), _ = estimate_one(Soft(), decoder.logits_BLK, noise, decoder, tau)
+        _, z, _ = estimate_one(Soft(), decoder.logits_BLK, noise, decoder, tau)
         torch.testing.assert_close(z, (perturbed / tau).softmax(-1))
         gaps.append((z - F.one_hot(perturbed.argmax(-1), K)).abs().max().item())
     assert gaps == sorted(gaps, reverse=True)
@@ -278,16 +222,12 @@ def test_soft_decodes_the_relaxed_sample_and_approaches_one_hot():
 def test_codes_are_drawn_from_the_softmax(sampler):
     n = 200_000
     logits_LK = Decoder().logits_BLK[0]
-    drawn = []
-
-    def remember(z):
-        drawn.append(z.detach())
-        return z.sum((-1, -2))
-
-    sampler(logits_LK.expand(n, L, K), torch.tensor(0.5), gumbel(*sampler.noise_shape(n, L, K)), remember)
-    codes = drawn[0].flatten(0, -3)
+    noise = gumbel(*sampler.noise_shape(n, L, K))
+    _, codes, _ = estimate_one(sampler, logits_LK.expand(n, L, K), noise, lambda z: z.sum((-1, -2)), tau=0.5)
+    codes = codes.flatten(0, -3)
     joint_N = torch.einsum("nlk,zlk->nz", codes, all_codes(L, K)).eq(L).double()
-    assert worst_z(joint_N, log_q(logits_LK.unsqueeze(0)).exp()[:, 0]) < 4
+    forward = sampler.tau_forward if isinstance(sampler, Decoupled) else 1.0
+    assert worst_z(joint_N, log_q(logits_LK.unsqueeze(0) / forward).exp()[:, 0]) < 4
 
 
 # ---------------------------------------------------------------- extremes

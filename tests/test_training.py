@@ -1,6 +1,7 @@
 """The loop: what is logged, what is chosen, how divergence ends a run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,6 +81,20 @@ def test_best_weights_are_those_with_the_lowest_validation_score(tmp_path):
     tested = score(made.splits.test, iwae=True)
     assert final["test/neg_elbo"] == pytest.approx(tested.neg_elbo)
     assert final["test/neg_elbo"] != final["test_last/neg_elbo"]
+
+
+def test_training_images_are_scored_for_each_run_of_a_pack(tmp_path):
+    made = trainer([Spec(0, lr=0.5), Spec(1)], Hard, torch.optim.Adam, tmp_path, steps=64)
+    made.plan = replace(made.plan, on_train=True)
+    made.fit()
+    (lane,) = made.lanes
+    for r, run in enumerate(made.runs):
+        best = torch.load(run.checkpoints / "best.pt", weights_only=True)["weights"]
+        for name, weights in (("train", best), ("train_last", lane.pack.weights(r))):
+            model = lane.pack.module_with(weights).model
+            alone = lane.evaluator.one(model, derive_seed(run.seed, "evaluation"), made.splits.train, 1.0)
+            assert run.outcome["metrics"][f"{name}/neg_elbo"] == pytest.approx(alone.neg_elbo)
+    assert made.runs[0].outcome["metrics"]["train/neg_elbo"] != pytest.approx(alone.neg_elbo)
 
 
 @pytest.mark.parametrize("asked", [False, True])

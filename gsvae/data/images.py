@@ -50,6 +50,7 @@ class ImageData:
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
+    shared_labels = True  # a label stands for the same class in training and test images
 
     def __init__(
         self, root: str = "data", n_val: int = 5000, seed: int = 0, binarize: str = "none", epochs: int = 20

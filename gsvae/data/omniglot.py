@@ -26,6 +26,8 @@ class Omniglot(ImageData):
     24,345 + 8,070 images of many density-estimation papers, so their numbers do not compare with these.
     """
 
+    shared_labels = False
+
     def load(self) -> tuple[Images, Images]:
         return self._part("train"), self._part("test")
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gsvae.data import Images, binarize
+from gsvae.data import Images
 from gsvae.evaluation.bounds import (
     discrete_reconstruction,
     iwae_bound,
     kl_per_latent,
-    rand,
     relaxed_reconstruction,
 )
 from gsvae.evaluation.codes import CodeUsage, UsageCounter
 from gsvae.evaluation.models import Alone, Models
+from gsvae.evaluation.pixels import pixel_batches, streams
 from gsvae.model import CategoricalVAE
 
 __all__ = ["Evaluator", "Scores"]
@@ -139,14 +139,7 @@ class Evaluator:
 
     def _batches(self, images: Images, dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
         """Pixels ``(R, B, D)`` in [0, 1] of all images in their order."""
-        for pixels in images.pixels_ND.split(min(1000, self.max_rows)):
-            x_RBD = (pixels.to(dtype) / 255).expand(len(generators), -1, -1)
-            yield binarize(x_RBD, rand(x_RBD.shape, generators, x_RBD.device, dtype)) if self.dynamic else x_RBD
-
-
-def streams(seeds: Sequence[int], purpose: int, device: torch.device) -> list[torch.Generator]:
-    """The models' generators for one purpose."""
-    return [torch.Generator(device).manual_seed(seed + purpose) for seed in seeds]
+        return pixel_batches(images, dtype, generators, self.max_rows, dynamic=self.dynamic)
 
 
 def means_of(batches: Sequence[Tensor]) -> list[float]:

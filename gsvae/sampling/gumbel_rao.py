@@ -1,5 +1,6 @@
 """Gumbel-Rao: straight-through Gumbel-Softmax, averaged over the noise that gives the same one-hot code."""
 
+import torch
 from torch import Tensor
 
 from gsvae.categories import log_softmax, softmax
@@ -35,6 +36,7 @@ class GumbelRao(Sampler):
         sample = one_hot_argmax(constant + noise[0])
         log_pi = log_softmax(constant)
         # The conditional noise is a constant: differentiating through it would give another estimator, three times off.
-        moved_MBLK = conditional_gumbel(log_pi, sample, noise) - log_pi
+        others = conditional_gumbel(log_pi, sample, noise[1:]) - log_pi
+        moved_MBLK = torch.cat((noise[:1], others))
         relaxed = softmax((logits_BLK + moved_MBLK) / tau).mean(0)
         return relaxation(sample + value_zero(relaxed), log_likelihood)

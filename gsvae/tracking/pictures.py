@@ -1,5 +1,6 @@
-"""Draws what evaluation computed: grids of images, and code usage with the KL of each latent, as PNG files."""
+"""Draws what evaluation computed, as PNG files: grids of images, code usage, what latents know, the gap over τ."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from gsvae.files import write_atomically
 
-__all__ = ["draw_codes", "draw_grid", "draw_traversals"]
+__all__ = ["draw_codes", "draw_evaluation", "draw_grid", "draw_traversals"]
 
 PAPER = 255
 TARGET_SIDE = 56  # pixels of a cell at least, so that 8×8 digits can be seen
@@ -68,4 +69,45 @@ def draw_codes(path: Path, usage_LK: np.ndarray, kl_L: np.ndarray) -> None:
     right.axvline(np.log(n_cat), color="tab:red", linewidth=1, linestyle="--", label="ln K")
     right.set(xlabel="nats per image", title="KL of each latent")
     right.legend(loc="lower right", fontsize="small")
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def draw_evaluation(
+    path: Path,
+    taus: Sequence[float],
+    relaxed_T: Sequence[float],
+    one_hot: float,
+    tau: float,
+    kl_L: np.ndarray,
+    image_information_L: np.ndarray,
+    label_information_L: np.ndarray | None,
+) -> None:
+    """Write the relaxed reconstruction over τ beside its one-hot level, and what each latent knows, largest KL first.
+
+    I(z; y) ≤ I(x; z) ≤ KL, so the bars of a latent stand in each other.
+    """
+    from matplotlib.figure import Figure
+
+    n_latent = len(kl_L)
+    figure = Figure(figsize=(5.2 + min(6.5, 2.2 + 0.16 * n_latent), 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[5, min(6.5, 2.2 + 0.16 * n_latent)])
+    left.axhline(one_hot, color="tab:red", linewidth=1.2, label="one-hot codes")
+    left.plot(taus, relaxed_T, "o-", color="tab:blue", label="relaxed codes at τ")
+    left.fill_between(taus, relaxed_T, one_hot, color="tab:blue", alpha=0.12, linewidth=0, label="gap")
+    left.axvline(tau, color="0.4", linestyle=":", linewidth=1.2, label=f"training's τ = {tau:.3g}")
+    left.set_xscale("log")
+    left.set_xticks(list(taus), [f"{t:.3g}" for t in taus])
+    left.minorticks_off()
+    left.set(xlabel="τ", ylabel="reconstruction, nats per image", title="soft-versus-hard gap")
+    left.legend(fontsize="small")
+    order = np.argsort(-kl_L)
+    bars = [(kl_L, 0.9, "0.8", "KL(q ‖ p)"), (image_information_L, 0.64, "tab:blue", "I(x; z)")]
+    if label_information_L is not None:
+        bars.append((label_information_L, 0.34, "tab:orange", "I(z; y)"))
+    for value_L, width, colour, label in bars:
+        right.bar(np.arange(n_latent), value_L[order], width, color=colour, label=label)
+    step = -(-n_latent // 32)
+    right.set_xticks(np.arange(0, n_latent, step), [str(latent) for latent in order[::step]], fontsize="x-small")
+    right.set(xlabel="latent, largest KL first", ylabel="nats", title="what each latent knows")
+    right.legend(fontsize="small")
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))

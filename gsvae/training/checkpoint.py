@@ -40,14 +40,17 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, asked: str = "resume=") -> dict[str, Any]:
     """Read one checkpoint to the CPU.
+
+    Args:
+        asked: what stands before the path in messages.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     if not path.is_file():
-        raise UserError(f"resume={path}: there is no such checkpoint")
+        raise UserError(f"{asked}{path}: there is no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
             damaged = archive.testzip()
@@ -55,18 +58,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise ValueError(f"checksum of {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"resume={path}: damaged ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{asked}{path}: damaged ({str(error).splitlines()[0]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"resume={path}: not a checkpoint of this version of gsvae")
+        raise UserError(f"{asked}{path}: not a checkpoint of this version of gsvae")
     return state
 
 
-def read_last(folder: Path) -> dict[str, Any]:
+def read_last(folder: Path, asked: str = "resume=") -> dict[str, Any]:
     """Read ``last.pt``, or with a warning ``previous.pt`` where the last is damaged or missing."""
     try:
-        return read_checkpoint(folder / "last.pt")
+        return read_checkpoint(folder / "last.pt", asked)
     except UserError as error:
         if not (folder / "previous.pt").is_file():
             raise
         log.warning("%s; going on from previous.pt", error)
-        return read_checkpoint(folder / "previous.pt")
+        return read_checkpoint(folder / "previous.pt", asked)

@@ -1,5 +1,6 @@
 """The one training loop: R ≥ 1 runs in lanes, step by step, with evaluation, checkpoints and interrupts."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gsvae.data import Images, Splits
-from gsvae.evaluation import Scores
+from gsvae.evaluation import COLLAPSE, SATURATION, Scores, diagnose
 from gsvae.model import CategoricalVAE
 from gsvae.tracking.console import TrainingProgress, in_numbers
 from gsvae.training.checkpoint import write_best, write_last
@@ -22,6 +23,8 @@ from gsvae.training.streams import derive_seed
 from gsvae.training.window import METRICS, first_bad
 
 __all__ = ["Plan", "Trainer"]
+
+log = logging.getLogger(__name__)
 
 STRETCH = 8  # steps that a lane makes before the next lane's turn: its parameters stay in the processor's cache
 SAVING = 0.05  # share of the time that checkpoints of many runs may take
@@ -37,6 +40,7 @@ class Plan:
     images_every: int
     checkpoint_seconds: float
     val_on_test: bool = False
+    on_train: bool = False
 
 
 class Trainer:
@@ -206,12 +210,16 @@ class Trainer:
         run.last_metrics |= row
         if self.splits.val is not None:
             run.consider(self.epoch, self.step, scores, weights)
+        for finding in diagnose(scores):
+            if finding.kind in (COLLAPSE, SATURATION) and finding.kind not in run.warned:
+                run.warned.append(finding.kind)
+                log.warning("epoch %d: %s", self.epoch, finding)
 
     def _draw(self, run: Run, model: CategoricalVAE, images: Images, scores: Scores) -> None:
         run.tracker.images(drawings(model, images, scores.codes, derive_seed(run.seed, "pictures")))
 
     def _test(self) -> None:
-        """Score the best and the last weights of every run on the test images."""
+        """Score the best and the last weights of every run on the test images, and on the training images if asked."""
         assert self.progress is not None
         self.progress.note("testing")
         for lane in self._active():
@@ -220,20 +228,31 @@ class Trainer:
     def _test_lane(self, lane: Lane, rows: Sequence[int]) -> None:
         last = [lane.pack.weights(r) for r in rows]
         chosen = [lane.runs[r].best.weights or held for r, held in zip(rows, last, strict=True)]
-        both = self._scores(lane, rows, chosen, last)
-        for r, weights, (of_best, of_last) in zip(rows, chosen, both, strict=True):
-            run = lane.runs[r]
-            run.attempt(self._finish, lane, run, weights, {"test": of_best, "test_last": of_last})
+        found = {"test": self._scores(lane, rows, chosen, last, self.splits.test, iwae=True)}
+        if self.plan.on_train:
+            found["train"] = self._scores(lane, rows, chosen, last, self.splits.train, iwae=False)
+        for i, (r, weights) in enumerate(zip(rows, chosen, strict=True)):
+            run, scores = lane.runs[r], {}
+            for split, both in found.items():
+                scores[split], scores[f"{split}_last"] = both[i]
+            run.attempt(self._finish, lane, run, weights, scores)
         for run in (lane.runs[r] for r in rows if lane.runs[r].active):
             run.attempt(self._report, run)
 
     def _scores(
-        self, lane: Lane, rows: Sequence[int], chosen: Sequence[Weights], last: Sequence[Weights]
+        self,
+        lane: Lane,
+        rows: Sequence[int],
+        chosen: Sequence[Weights],
+        last: Sequence[Weights],
+        images: Images,
+        *,
+        iwae: bool,
     ) -> list[tuple[Scores, Scores]]:
-        """The test scores of the chosen and of the last weights; those that are the same are scored once."""
+        """Scores of the chosen and of the last weights; those that are the same are scored once."""
 
         def score(rows: Sequence[int], weights: Sequence[Weights]) -> list[Scores]:
-            return lane.score(rows, weights, self.splits.test, self.step, iwae=True, check=self.interrupt.check)
+            return lane.score(rows, weights, images, self.step, iwae=iwae, check=self.interrupt.check)
 
         of_last = score(rows, last)
         differ = [i for i, r in enumerate(rows) if lane.runs[r].best.weights and lane.runs[r].best.step != self.step]
@@ -241,11 +260,13 @@ class Trainer:
         return [(of_best.get(i, scores), scores) for i, scores in enumerate(of_last)]
 
     def _finish(self, lane: Lane, run: Run, weights: Weights, scores: dict[str, Scores]) -> None:
-        """Log the test scores, draw, and write best.pt where nothing was chosen."""
+        """Log the final scores, draw, and write best.pt where nothing was chosen."""
         if not run.best.weights:
             write_best(run.checkpoints, self._best_state(run, weights, self.step))
         metrics = scores["test"].metrics("test") | scores["test_last"].metrics("test_last")
         metrics |= scores["test"].code_metrics()
+        # train/kl and the like are means over training steps: of these scores only the −ELBO has no such namesake.
+        metrics |= {f"{split}/neg_elbo": scores[split].neg_elbo for split in ("train", "train_last") if split in scores}
         run.tracker.log({"step": self.step, "epoch": self._fraction(), **metrics})
         self._draw(run, lane.pack.module_with(weights).model, self.splits.test, scores["test"])
         run.outcome = {"state": "finished", "scores": scores, "metrics": self._final_metrics(run, metrics)}

@@ -53,6 +53,7 @@ class Run:
         give_up: told the epoch and metrics of every validation, answers whether the run is to be pruned; or None.
         failing: called when the run fails, before others go on.
         evaluated: epochs whose end has been dealt with.
+        warned: kinds of findings that validations have warned of.
         active: False once it has ended.
         step: how far it is.
         outcome: how it ended: ``state`` as in ``status.json``, or ``lost`` to another process; ``error``.
@@ -73,6 +74,7 @@ class Run:
     best: Best = field(default_factory=Best)
     last_metrics: dict[str, float] = field(default_factory=dict)
     evaluated: int = 0
+    warned: list[str] = field(default_factory=list)
     active: bool = True
     step: int = 0
     outcome: dict[str, Any] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Run:
         return {
             "step": self.step,
             "evaluated": self.evaluated,
+            "warned": list(self.warned),
             "history_rows": self.tracker.folder.rows,
             "last_metrics": self.last_metrics,
             "best": {
@@ -102,6 +105,7 @@ class Run:
         """Go on from :meth:`progress`; no ``best_weights`` means that best.pt is lost, and the best starts anew."""
         self.step = progress["step"]
         self.evaluated = progress["evaluated"]
+        self.warned = list(progress.get("warned", []))  # not in earlier checkpoints
         self.last_metrics = progress["last_metrics"]
         if best_weights:
             self.best = Best(**progress["best"], weights=best_weights)
