@@ -23,9 +23,9 @@ class Measurement:
     """An estimator g against g* = ∇ E_q[−log p(x|z)], from N draws with mean ḡ.
 
     Attributes:
-        bias2: (‖ḡ − g*‖² − V/N) / ‖g*‖², the squared bias relative to the squared gradient. Of a sampled g* the variance
-            of its mean is subtracted as well. The expectation is right, so where there is no bias it comes out
-            negative half of the time.
+        bias2: (‖ḡ − g*‖² − V/N) / ‖g*‖², the squared bias relative to the squared gradient. Of a sampled g* the
+            variance of its mean is subtracted as well. Right in expectation, it comes out negative half of the time
+            where there is no bias.
         variance: V / ‖g*‖², V = 1/(N−1) Σ ‖g_n − ḡ‖², the trace of the covariance of one draw.
         cosine: mean over the draws of cos(g_n, g*).
         relative_error: √(E‖g − g*‖²) / ‖g*‖ = √(bias2 + variance), of one draw.
@@ -95,7 +95,7 @@ def measure(
         variance_se,
         cosines_N.mean().item(),
         cosines_N.std().item() / math.sqrt(draws),
-        math.sqrt(max(0.0, bias2 + variance)),
+        math.sqrt(max(bias2 + variance, 0.0)),
         goal_norm,
         draws,
     )

@@ -94,7 +94,7 @@ class Moments:
     def _sample(self, sum_P: Tensor, squares: float, n: int) -> Sample:
         assert self._first_P is not None
         mean_P = sum_P / n
-        variance = max(0.0, squares - n * mean_P.square().sum().item()) / (n - 1)
+        variance = max(squares - n * mean_P.square().sum().item(), 0.0) / (n - 1)
         return Sample(self._first_P + mean_P, variance, n)
 
 
@@ -114,9 +114,7 @@ def jackknife(statistic: Callable[..., float], *parts: Groups) -> tuple[float, f
     for index, part in enumerate(parts):
         if part.n_groups < 2:
             continue
-        left = [
-            statistic(*wholes[:index], part.without(group), *wholes[index + 1 :]) for group in range(part.n_groups)
-        ]
+        left = [statistic(*wholes[:index], part.without(group), *wholes[index + 1 :]) for group in range(part.n_groups)]
         variance += spread(left)
     return statistic(*wholes), variance**0.5
 

@@ -17,12 +17,14 @@ class Probe:
     """Measures the gradient to the encoder's parameters on fixed images.
 
     Attributes:
+        every: epochs from one measurement to the next; there is one after the last epoch.
         images: the first ``n_images`` of them are taken.
         draws: N; a sampled reference has as many, of 16 codes each.
         max_rows: codes decoded at once.
         dynamic: binarise the images, once and for all.
     """
 
+    every: int
     images: Images
     n_images: int
     draws: int

@@ -158,4 +158,5 @@ def fixed_pixels(images: Images, n: int, dtype: torch.dtype, seed: int, *, dynam
     x_BD = images.pixels_ND[:n].to(dtype) / 255
     if not dynamic:
         return x_BD
-    return binarize(x_BD, torch.rand(x_BD.shape, generator=seeded_on(x_BD.device, seed), device=x_BD.device, dtype=dtype))
+    u_BD = torch.rand(x_BD.shape, generator=seeded_on(x_BD.device, seed), device=x_BD.device, dtype=dtype)
+    return binarize(x_BD, u_BD)

@@ -89,6 +89,11 @@ class WandbSink:
             contents = contents_of(paths)  # now: the next ones have the same names
             self._queue.put(lambda: self._send_images(row_number, contents))
 
+    def table(self, row_number: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Send a table beside a row of the history."""
+        data = [list(row) for row in rows]
+        self._queue.put(lambda: self._send_table(row_number, name, columns, data))
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""
         values = {key: finite_or_none(value) for key, value in values.items()}
@@ -230,6 +235,12 @@ class WandbSink:
         if number >= self._first:
             images = {f"images/{name}": wandb.Image(Image.open(io.BytesIO(png))) for name, png in contents.items()}
             self._run.log(images, step=number)
+
+    def _send_table(self, number: int, name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
+        import wandb
+
+        if number >= self._first:
+            self._run.log({name: wandb.Table(columns=list(columns), data=rows)}, step=number)
 
     def _send_summary(self, values: Mapping[str, Any]) -> None:
         self._run.log({}, commit=True)  # the client holds the last row back, and would put it over these values
