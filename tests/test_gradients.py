@@ -30,6 +30,7 @@ from gsvae.sampling import RLOO, Estimate, Hard, ReinMax, Sampler, Soft, Straigh
 from gsvae.sampling.base import relaxation
 from gsvae.training.checkpoint import read_checkpoint, read_last
 from gsvae.training.interrupt import Interrupted
+from gsvae.training.streams import derive_seed
 
 B, L, K = 7, 2, 3
 
@@ -170,6 +171,14 @@ def test_a_sampled_reference_gives_the_same_as_the_exact_one():
         assert abs(ours.bias2 - theirs.bias2) < 3 * theirs.bias2_se
         assert ours.cosine == pytest.approx(theirs.cosine, abs=0.02)
         assert ours.variance == pytest.approx(theirs.variance, rel=0.1)
+
+
+def test_the_variance_left_in_a_sampled_reference_is_no_bias():
+    p = problem()
+    goals = [sampled(p, 20, 100 + seed) for seed in range(60)]
+    found = torch.tensor([measure(p, RLOO(8), 1.0, 200, seed, goal).bias2 for seed, goal in enumerate(goals)])
+    left = sum(goal.remaining for goal in goals) / 60
+    assert abs(found.mean()) < 3 * found.std() / 60**0.5 < 0.7 * left
 
 
 def test_what_is_known_of_the_estimators_shows():
@@ -354,9 +363,10 @@ def test_what_is_logged_is_the_measurement_of_the_weights_as_they_are(tmp_path):
     made = make(tmp_path, SPECS[:1])
     made.fit()
     row = [row for row in history(tmp_path / "0") if "gradient/bias2" in row][-1]
-    seeds = []
+    seeds: list[tuple[int, int]] = []
     made.probe = lambda *args: seeds.append(args[2]) or {}
     made._measure(made.lanes[0], [0])
+    assert seeds == [(derive_seed(0, "gradients"), derive_seed(0, "gradients/reference"))]
     again = make(tmp_path / "again", SPECS[:1]).probe(made.lanes[0].pack.module, SPECS[0].tau(32), seeds[0])
     assert {k: v for k, v in row.items() if k not in ("step", "epoch")} == again
 
