@@ -232,6 +232,9 @@ class Evaluation:
     max_rows: int = setting(4000, least=1)  # images x samples decoded at once: bounds the memory
     val_on_test: bool = False  # with data.n_val=0: report val/* on the test images
     on_train: bool = False  # at the end, score the training images as well
+    gradient_every: int = setting(0, least=0)  # epochs; bias and variance of the estimator; 0: never
+    gradient_draws: int = setting(100, least=10)  # estimates to measure it by
+    gradient_images: int = setting(100, least=1)  # of the validation images, or of the training images
 
 
 @dataclass

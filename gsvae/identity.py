@@ -13,7 +13,8 @@ from gsvae import __version__
 
 __all__ = ["environment", "flat", "numeric_settings", "run_id", "run_name"]
 
-# Settings that change where a run happens, how it is watched or when it is saved, but not its numbers.
+# Settings that change where a run happens, how it is watched or when it is saved, but not its numbers: those of the
+# gradient/* metrics are beside all others, from noise of their own.
 NOT_NUMBERS = (
     "tracking",
     "sweep",
@@ -22,6 +23,9 @@ NOT_NUMBERS = (
     "allow_targets",
     "data.root",
     "data.epochs",
+    "evaluation.gradient_every",
+    "evaluation.gradient_draws",
+    "evaluation.gradient_images",
     "training.threads",
     "training.checkpoint_seconds",
 )

@@ -17,6 +17,7 @@ from gsvae.build import build
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError
 from gsvae.evaluation import Evaluator
+from gsvae.gradients.probe import Probe
 from gsvae.identity import environment, numeric_settings, run_id, run_name
 from gsvae.model import CategoricalVAE
 from gsvae.objective import Objective
@@ -273,4 +274,19 @@ def make_trainer(
         val_on_test=cfg.evaluation.val_on_test,
         on_train=cfg.evaluation.on_train,
     )
-    return Trainer(lanes, splits, plan, report, watch)
+    return Trainer(lanes, splits, plan, report, watch, make_probe(cfg, splits))
+
+
+def make_probe(cfg: DictConfig, splits: Splits) -> Probe | None:
+    """What measures the runs' estimators while they train, if anything does."""
+    e = cfg.evaluation
+    if not e.gradient_every:
+        return None
+    return Probe(
+        every=e.gradient_every,
+        images=splits.val or splits.train,
+        n_images=e.gradient_images,
+        draws=e.gradient_draws,
+        max_rows=e.max_rows,
+        dynamic=cfg.data.get("binarize") == "dynamic",
+    )

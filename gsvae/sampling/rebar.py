@@ -53,8 +53,10 @@ class REBAR(Sampler):
 
         # Worked out here, not left to autograd: the decoder must not learn from the control variate.
         with torch.no_grad():
-            slope_of = torch.func.grad(log_variance, has_aux=True) if learned else log_variance
-            slopes, gradient_BLK = slope_of(learned)
+            if learned:
+                slopes, gradient_BLK = torch.func.grad(log_variance, has_aux=True)(learned)
+            else:
+                slopes, (_, gradient_BLK) = {}, log_variance(learned)
         surrogate_B = f_B + value_zero((gradient_BLK * logits_BLK).sum((-1, -2)))
         for name, parameter in learned.items():
             surrogate_B = surrogate_B + value_zero((slopes[name] * parameter).sum())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gsvae.data import Images, Splits
 from gsvae.evaluation import COLLAPSE, SATURATION, Scores, diagnose
+from gsvae.gradients.probe import Probe
 from gsvae.model import CategoricalVAE
 from gsvae.tracking.console import TrainingProgress, in_numbers
 from gsvae.training.checkpoint import write_best, write_last
@@ -51,6 +52,7 @@ class Trainer:
         splits: the images, on the training device.
         report: told of every run that has finished; its tracker is open still.
         watch: called between steps; what it raises ends training.
+        probe: measures the runs' estimators.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Trainer:
         plan: Plan,
         report: Callable[[Run], None] = lambda run: None,
         watch: Callable[[], None] | None = None,
+        probe: Probe | None = None,
     ) -> None:
-        self.lanes, self.splits, self.plan, self.report = lanes, splits, plan, report
+        self.lanes, self.splits, self.plan, self.report, self.probe = lanes, splits, plan, report, probe
         self.runs = [run for lane in lanes for run in lane.runs]
         self.per_epoch = lanes[0].batches.per_epoch
         self.step = 0
@@ -180,10 +183,17 @@ class Trainer:
         epoch, last = self.epoch, self.step == self.plan.steps
         score = self.val_images is not None and (epoch % self.plan.evaluate_every == 0 or last)
         draw = self.plan.images_every > 0 and epoch % self.plan.images_every == 0 and not last
+        probe = self.probe is not None and (epoch % self.probe.every == 0 or last)
         for lane in self._active():
             rows = [r for r, run in enumerate(lane.runs) if run.active and epoch > run.evaluated]
+            # Both are found before anything is logged: an interrupt between leaves no rows that come again.
+            measured = self._measure(lane, rows) if probe else {}
+            rows = [r for r in rows if lane.runs[r].active]
             if rows and (score or draw):
                 self._together(lane, self._validate, lane, rows, score=score, draw=draw)
+            for r in rows if measured else []:
+                if lane.runs[r].active:
+                    lane.runs[r].attempt(self._log_gradients, lane.runs[r], measured[r])
             for run in (lane.runs[r] for r in rows if lane.runs[r].active):
                 run.evaluated = epoch
                 if score and not last and run.give_up:
@@ -192,6 +202,28 @@ class Trainer:
     def _prune(self, run: Run, give_up: Callable[[int, dict[str, float]], bool]) -> None:
         if give_up(self.epoch, run.last_metrics):
             run.end("pruned", f"worse than others at step {self.step}")
+
+    def _measure(self, lane: Lane, rows: Sequence[int]) -> dict[int, dict[str, float]]:
+        """By row, what the probe finds of each run's estimator as it is now; a run that fails at it is not there."""
+        found: dict[int, dict[str, float]] = {}
+        if self.progress:
+            self.progress.note("measuring gradients")
+        for r in rows:
+            lane.runs[r].attempt(self._measure_run, lane, r, found)
+        if self.progress:
+            self.progress.note("training")
+        return found
+
+    def _measure_run(self, lane: Lane, r: int, found: dict[int, dict[str, float]]) -> None:
+        assert self.probe is not None
+        run = lane.runs[r]
+        objective = lane.pack.module_with(lane.pack.weights(r))
+        seeds = derive_seed(run.seed, "gradients"), derive_seed(run.seed, "gradients/reference")
+        found[r] = self.probe(objective, run.tau(max(self.step - 1, 0)), seeds, self.interrupt.check)
+
+    def _log_gradients(self, run: Run, found: dict[str, float]) -> None:
+        run.tracker.log({"step": self.step, "epoch": self._fraction(), **found})
+        run.last_metrics |= found
 
     def _validate(self, lane: Lane, rows: Sequence[int], *, score: bool, draw: bool) -> None:
         weights = [lane.pack.weights(r) for r in rows]
