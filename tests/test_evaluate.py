@@ -320,7 +320,7 @@ def test_warnings_are_in_the_summary_and_the_log_and_validations_warn_once(tmp_p
     assert warning.startswith("collapse: 4 of 4 latents know nothing")
     lines = (folder / "run.log").read_text().splitlines()
     assert sum("collapse:" in line and "WARNING" in line for line in lines) == 2
-    assert sum("epoch 1: collapse:" in line for line in lines) == 1
+    assert sum("epoch 2: collapse:" in line for line in lines) == 1
 
 
 def call(monkeypatch, *arguments):

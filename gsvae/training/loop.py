@@ -242,8 +242,10 @@ class Trainer:
         run.last_metrics |= row
         if self.splits.val is not None:
             run.consider(self.epoch, self.step, scores, weights)
+        # Every run begins with codes that know nothing.
+        looked_for = (COLLAPSE, SATURATION) if 2 * self.step >= self.plan.steps else (SATURATION,)
         for finding in diagnose(scores):
-            if finding.kind in (COLLAPSE, SATURATION) and finding.kind not in run.warned:
+            if finding.kind in looked_for and finding.kind not in run.warned:
                 run.warned.append(finding.kind)
                 log.warning("epoch %d: %s", self.epoch, finding)
 
