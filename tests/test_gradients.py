@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from command_line import Done, run_main, run_py
 from enumeration import all_codes, log_q, tiny_model
 from estimation import noise_selecting
-from packing import Spec, trainer, weights
+from packing import Spec, history, in_two, trainer, weights
 from torch import Tensor
 from wandb_server_fixture import KEY, SERVER, Service, environment
 
@@ -30,8 +31,7 @@ from gsvae.gradients.reference import exact, make_reference, sampled
 from gsvae.loaded import load_run
 from gsvae.sampling import RLOO, Estimate, Hard, ReinMax, Sampler, Soft, StraightThrough
 from gsvae.sampling.base import relaxation
-from gsvae.training.checkpoint import read_checkpoint, read_last
-from gsvae.training.interrupt import Interrupted
+from gsvae.training.checkpoint import read_checkpoint
 from gsvae.training.streams import derive_seed
 
 B, L, K = 7, 2, 3
@@ -312,15 +312,9 @@ def make(folder, specs, *, probe=True, lifted=True, sampler=Hard, **more):
     made = trainer(
         specs, sampler, torch.optim.Adam, folder, steps=33, dtype=torch.float32, dynamic=True, lifted=lifted, **more
     )
-    made._draw = lambda *_: None  # pictures take longer than all the rest
     if probe:
         made.probe = Probe(every=2, images=made.splits.val, n_images=8, draws=10, max_rows=60, dynamic=True)
     return made
-
-
-def history(folder):
-    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in rows]
 
 
 @pytest.mark.parametrize(("size", "lifted"), [(1, True), (2, True), (2, False)])
@@ -385,26 +379,7 @@ def test_interrupted_while_measuring_and_resumed_equals_uninterrupted(size, lift
     assert len(measuring) > 4 * size
     for n_checks in sorted({measuring[0], measuring[len(measuring) // 3], measuring[-1]}):
         folder = tmp_path / f"cut{n_checks}"
-        cut = make(folder, specs, lifted=lifted)
-        left = iter(range(n_checks, -1, -1))
-
-        def check(left=left):
-            if next(left) == 0:
-                raise Interrupted(15)
-
-        cut.interrupt.check = check
-        with pytest.raises(Interrupted):
-            cut.fit()
-        for run in cut.runs:
-            run.tracker.folder.close()
-        states = [read_last(run.checkpoints) for run in cut.runs]
-        rest = make(folder, specs, lifted=lifted, keep_rows=tuple(s["history_rows"] for s in states))
-        best = [
-            read_checkpoint(run.checkpoints / "best.pt")["weights"] if state["best"]["epoch"] else {}
-            for run, state in zip(rest.runs, states, strict=True)
-        ]
-        rest.resume(states, best)
-        rest.fit()
+        rest = in_two(partial(make, folder, specs, lifted=lifted), n_checks)
         for r, spec in enumerate(specs):
             run = str(spec.seed)
             assert history(folder / run) == history(tmp_path / "whole" / run), n_checks
