@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.status import Status
@@ -20,8 +20,9 @@ from gsvae.errors import UserError
 from gsvae.evaluation import Evaluator
 from gsvae.evaluation.examination import Examination, bits_per_dim, examine
 from gsvae.files import write_json
+from gsvae.flags import Parser, at_least, folder_for, refuse, temperatures
 from gsvae.loaded import LoadedRun, load_run
-from gsvae.tracking.afterwards import log_afterwards
+from gsvae.tracking.afterwards import check_login, log_afterwards
 from gsvae.tracking.console import StdoutHandler, table
 from gsvae.tracking.pictures import draw_evaluation
 from gsvae.training.streams import derive_seed
@@ -231,10 +232,10 @@ def main() -> None:
             one(folder, args, several=len(folders) > 1)
         except UserError as error:
             failed = True
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            refuse(str(error))
         except OSError as error:
             failed = True
-            print(f"error: {folder}: {error}", file=sys.stderr)
+            refuse(f"{folder}: {error}")
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
     if failed:
@@ -253,6 +254,8 @@ def one(folder: Path, args: argparse.Namespace, *, several: bool) -> None:
 
         say(f"loading {folder}")
         run = load_run(folder, args.checkpoint, args.device, args.data_root)
+        if args.wandb:
+            check_login(run.cfg)
         found = evaluate(
             run,
             scored=args.splits,
@@ -263,8 +266,7 @@ def one(folder: Path, args: argparse.Namespace, *, several: bool) -> None:
             max_rows=args.max_rows,
             say=say,
         )
-        out = folder if args.out is None else args.out / folder.resolve().name if several else args.out
-        numbers, picture = write(run, found, out)
+        numbers, picture = write(run, found, folder_for(folder, args, several=several))
     print(as_text(run, found))
     print(f"{numbers}, {picture}")
     if args.wandb:
@@ -278,30 +280,17 @@ def progress() -> AbstractContextManager[Status | None]:
 
 def parse() -> argparse.Namespace:
     """The command line's arguments; a mistake ends in one line."""
-    parser = argparse.ArgumentParser(prog="python -m gsvae.evaluate", description=__doc__, exit_on_error=False)
-    parser.error = refuse  # type: ignore[method-assign]
+    parser = Parser("gsvae.evaluate", __doc__, "a run's folder, or one with runs in it")
     add = parser.add_argument
-    add("folders", nargs="+", type=Path, metavar="RUN_FOLDER", help="a run's folder, or one with runs in it")
-    add("--checkpoint", default="best", metavar="best|last|PATH", help="whose weights (default: best)")
     add("--splits", type=names, default=SPLITS, metavar="A,B", help="of train, val, test (default: all there are)")
-    add("--samples", type=positive, metavar="N", help="one-hot samples per image in the −ELBO (default: the run's)")
-    add("--iwae", type=natural, metavar="S", help="samples of the importance-weighted bound; 0: without (the run's)")
+    add("--samples", type=at_least(1), metavar="N", help="one-hot samples per image in the −ELBO (default: the run's)")
+    add(
+        "--iwae", type=at_least(0), metavar="S", help="samples of the importance-weighted bound; 0: without (the run's)"
+    )
     add("--iwae-splits", type=names, default=("test",), metavar="A,B", help="where it is computed (default: test)")
     add("--tau", type=temperatures, default=TAUS, metavar="T,T", help="of the gap, beside the training's own")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    add("--data-root", metavar="DIR", help="where the images are now (default: the run's data.root)")
-    add("--max-rows", type=positive, metavar="N", help="images × samples decoded at once (default: the run's)")
-    add("--out", type=Path, metavar="DIR", help="for evaluation.json and evaluation.png (default: the run's folder)")
-    add("--wandb", action="store_true", help="send them to W&B as well, beside the run")
-    try:
-        return parser.parse_args()
-    except argparse.ArgumentError as error:
-        refuse(str(error))
-
-
-def refuse(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    add("--max-rows", type=at_least(1), metavar="N", help="images × samples decoded at once (default: the run's)")
+    return parser.parse_args()
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -309,30 +298,6 @@ def names(text: str) -> tuple[str, ...]:
     if not set(found) <= set(SPLITS):
         raise argparse.ArgumentTypeError(f"{text}: allowed are {', '.join(SPLITS)}, with commas between them")
     return tuple(name for name in SPLITS if name in found)
-
-
-def positive(text: str) -> int:
-    return whole(text, 1)
-
-
-def natural(text: str) -> int:
-    return whole(text, 0)
-
-
-def whole(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, at least {least}")
-    return int(text)
-
-
-def temperatures(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = (0.0,)
-    if not all(math.isfinite(tau) and tau > 0 for tau in found):
-        raise argparse.ArgumentTypeError(f"{text}: must be numbers above 0, with commas between them")
-    return found
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from gsvae.objective import Objective
 from gsvae.parts import build_objective, count_steps, schedule, shared_parts
 from gsvae.training.checkpoint import read_checkpoint, read_last
 
-__all__ = ["LoadedRun", "load_run"]
+__all__ = ["LoadedRun", "load_run", "read_settings"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ def load_run(
     objective = build_objective(cfg, data, splits, where).eval()
     put_weights(objective, state["weights"], path)
     return LoadedRun(folder, path, state, cfg, where, data, splits, objective)
+
+
+def read_settings(folder: Path | str, checkpoint: str = "best") -> DictConfig:
+    """The settings in a run's checkpoint, without anything being loaded for them.
+
+    Raises:
+        UserError: no such folder or checkpoint, or one that is damaged or not of a run.
+    """
+    return settings_of(*read(Path(folder), checkpoint))
 
 
 def read(folder: Path, checkpoint: str) -> tuple[Path, dict[str, Any]]:

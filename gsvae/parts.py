@@ -17,6 +17,7 @@ from gsvae.build import build
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError
 from gsvae.evaluation import Evaluator
+from gsvae.gradients.measure import objection
 from gsvae.gradients.probe import Probe
 from gsvae.identity import environment, numeric_settings, run_id, run_name
 from gsvae.model import CategoricalVAE
@@ -108,6 +109,12 @@ def build_objective(cfg: DictConfig, data: ImageData, splits: Splits, device: to
         sampler = build(cfg.sampling, allow=cfg.allow_targets, key="sampling")
         if not isinstance(sampler, Sampler):
             raise UserError(f"sampling._target_={cfg.sampling._target_}: must make a gsvae.sampling.Sampler")
+        reason = objection(sampler)
+        if cfg.evaluation.gradient_every and reason:
+            raise UserError(
+                f"evaluation.gradient_every={cfg.evaluation.gradient_every}: must be 0 with "
+                f"sampling._target_={cfg.sampling._target_}, for {reason}"
+            )
         return Objective(model, sampler)
 
     objective = seeded(cfg.seed, "init", make)

@@ -1,4 +1,4 @@
-"""``python run.py ...`` inside this process, so that torch is imported once for all tests."""
+"""Command lines inside this process, so that torch is imported once for all tests."""
 
 import contextlib
 import io
@@ -7,7 +7,9 @@ import os
 import runpy
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -25,16 +27,21 @@ class Done:
 
 
 def run_py(*arguments: str) -> Done:
-    """Run the command line in the working folder and put the process back as it was."""
+    """``python run.py`` in the working folder."""
+    return run_main(partial(runpy.run_path, str(RUN_PY), run_name="__main__"), *arguments)
+
+
+def run_main(main: Callable[[], object], *arguments: object) -> Done:
+    """Run what a command line calls, and put the process back as it was."""
     argv, path, environ = sys.argv, list(sys.path), dict(os.environ)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     out, err, code = io.StringIO(), io.StringIO(), 0
-    sys.argv = [str(RUN_PY), *arguments]
+    sys.argv = [str(RUN_PY), *map(str, arguments)]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                runpy.run_path(str(RUN_PY), run_name="__main__")
+                main()
             except SystemExit as stop:
                 code = int(stop.code or 0)
             except Exception:

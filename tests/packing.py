@@ -1,11 +1,15 @@
 """Runs small enough to compare to the last bit, alone and packed."""
 
+import itertools
+import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +21,8 @@ from gsvae.sampling import Sampler
 from gsvae.tau import Constant
 from gsvae.tracking import RunFolder, Tracker
 from gsvae.training.batches import Batches
+from gsvae.training.checkpoint import read_checkpoint, read_last
+from gsvae.training.interrupt import Interrupted
 from gsvae.training.lane import Lane
 from gsvae.training.loop import Plan, Trainer
 from gsvae.training.pack import Pack
@@ -26,6 +32,7 @@ from gsvae.training.streams import seeded
 
 CPU = torch.device("cpu")
 BATCH = 10
+TIMINGS = ("train/images_per_second",)
 TAU = Constant(1.0)
 DECAY = Exponential(0.99, 1)
 
@@ -104,7 +111,45 @@ def trainer(
         return Lane(pack, ours, batches, Evaluator(2, 5, 30, dynamic), plan.log_every)
 
     lanes = [lane(slice(None))] if lifted else [lane(slice(r, r + 1)) for r in range(len(runs))]
-    return Trainer(lanes, data, plan)
+    made = Trainer(lanes, data, plan)
+    made._draw = lambda *_: None  # pictures would take longer than all the rest
+    return made
+
+
+def stop_after(subject: Trainer, n_checks: int) -> None:
+    """Have the trainer find a signal at its n-th look for one."""
+    looks = itertools.count()
+
+    def check() -> None:
+        if next(looks) == n_checks:
+            raise Interrupted(signal.SIGTERM)
+
+    subject.interrupt.check = check
+
+
+def in_two(make: Callable[..., Trainer], n_checks: int) -> Trainer:
+    """A trainer that has gone on from the checkpoints of one interrupted at its n-th look for a signal."""
+    cut = make()
+    stop_after(cut, n_checks)
+    with pytest.raises(Interrupted):
+        cut.fit()
+    for run in cut.runs:
+        run.tracker.folder.close()
+    states = [read_last(run.checkpoints) for run in cut.runs]
+    rest = make(keep_rows=tuple(state["history_rows"] for state in states))
+    best = [
+        read_checkpoint(run.checkpoints / "best.pt")["weights"] if state["best"]["epoch"] else {}
+        for run, state in zip(rest.runs, states, strict=True)
+    ]
+    rest.resume(states, best)
+    rest.fit()
+    return rest
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's history, but for timings."""
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
 
 def weights(made: Trainer, r: int) -> dict[str, torch.Tensor]:

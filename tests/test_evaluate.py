@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from command_line import RUN_PY, run_py
+from command_line import RUN_PY, run_main, run_py
 from enumeration import tiny_model, true_bounds
 from sklearn.metrics import mutual_info_score
 from wandb_server_fixture import PATIENCE, SERVER, Service, environment
@@ -268,7 +268,8 @@ DEBUG = ["experiment=debug", "training.epochs=6", "optim.lr=0.1", "seed=3", "tra
 def runs(tmp_path_factory):
     """Runs with and without their score on the training images, and one with dynamic binarisation."""
     folder = tmp_path_factory.mktemp("runs")
-    asked = {"with": ["evaluation.on_train=true"], "without": []}
+    tracking = ["tracking.project=proj", "tracking.entity=team", "tracking.group=temps", "tracking.name=hot"]
+    asked = {"with": ["evaluation.on_train=true"], "without": tracking}
     asked["dynamic"] = [*asked["with"], "data.binarize=dynamic", "evaluation.n_samples=2", "evaluation.max_rows=150"]
     for name, more in asked.items():
         done = run_py(*DEBUG, *more, f"hydra.run.dir={folder / name}")
@@ -314,7 +315,7 @@ def test_a_run_without_it_is_the_run_it_was_before_there_was_such_a_setting(runs
 
 def test_warnings_are_in_the_summary_and_the_log_and_validations_warn_once(tmp_path):
     folder = tmp_path / "run"
-    done = run_py("experiment=debug", "training.epochs=3", "optim.lr=1e-5", f"hydra.run.dir={folder}")
+    done = run_py(*DEBUG, "training.epochs=3", "optim.lr=1e-5", f"hydra.run.dir={folder}")
     assert done.code == 0, done.err
     (warning,) = summary(folder)["warnings"]
     assert warning.startswith("collapse: 4 of 4 latents know nothing")
@@ -323,22 +324,12 @@ def test_warnings_are_in_the_summary_and_the_log_and_validations_warn_once(tmp_p
     assert sum("epoch 2: collapse:" in line for line in lines) == 1
 
 
-def call(monkeypatch, *arguments):
-    """The tool in this process."""
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
-def test_what_it_prints_and_writes(runs, tmp_path, monkeypatch, capsys):
+def test_what_it_prints_and_writes(runs, tmp_path):
     arguments = ["--tau", "0.2,1", "--iwae", "7", "--samples", "3", "--out", tmp_path, "--splits", "test,train"]
-    assert call(monkeypatch, runs / "with", "--device", "cpu", *arguments) == 0
-    out = capsys.readouterr().out
+    done = run_main(main, runs / "with", "--device", "cpu", *arguments)
+    assert done.code == 0, done.err
     for word in ("IWAE with 7 samples", "linear probe", "1 (training)", "soft versus hard"):
-        assert word in out
+        assert word in done.out
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert [gap["tau"] for gap in found["gap"]] == [0.2, 1.0]
     assert found["scores"].keys() == {"train", "test"}
@@ -349,12 +340,13 @@ def test_what_it_prints_and_writes(runs, tmp_path, monkeypatch, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.png"}
 
 
-def test_runs_of_a_folder_go_on_beyond_one_that_cannot_be_evaluated(runs, tmp_path, monkeypatch, capsys):
+def test_runs_of_a_folder_go_on_beyond_one_that_cannot_be_evaluated(runs, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     arguments = ["--out", tmp_path / "out", "--splits", "val", "--iwae", "0", "--checkpoint", "last"]
-    assert call(monkeypatch, bad, runs, "--device", "cpu", *arguments) == 2
-    assert capsys.readouterr().err.startswith(f"error: {bad}: is not a run's folder")
+    done = run_main(main, bad, runs, "--device", "cpu", *arguments)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {bad}: is not a run's folder")
     for name in ("with", "without", "dynamic"):
         found = json.loads((tmp_path / "out" / name / "evaluation_last.json").read_text())
         assert found["codes_of"] == "val"
@@ -377,15 +369,16 @@ def test_runs_of_a_folder_go_on_beyond_one_that_cannot_be_evaluated(runs, tmp_pa
         ([], "the following arguments are required: RUN_FOLDER"),
     ],
 )
-def test_a_mistake_is_one_line(runs, tmp_path, monkeypatch, capsys, arguments, said):
+def test_a_mistake_is_one_line(runs, tmp_path, arguments, said):
     best = runs / "with" / "checkpoints" / "best.pt"
     damaged, other = tmp_path / "damaged.pt", tmp_path / "other.pt"
     damaged.write_bytes(best.read_bytes()[:-2000])
     state = read_checkpoint(best)
     torch.save({**state, "config": state["config"].replace("n_cat: 4", "n_cat: 5")}, other)
     places = {"RUN": runs / "with", "DAMAGED": damaged, "OTHER": other}
-    assert call(monkeypatch, *(places.get(a, a) for a in arguments)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    done = run_main(main, *(places.get(a, a) for a in arguments))
+    assert done.code == 2
+    (line,) = done.err.splitlines()
     assert line.startswith("error: ")
     assert said in line
 
@@ -425,23 +418,21 @@ def run_tool(env, *arguments):
 QUICK = ["--device", "cpu", "--splits", "test", "--iwae", "0", "--wandb"]
 
 
-def test_it_is_a_wandb_run_beside_the_run(tmp_path):
+@pytest.mark.slow
+def test_it_is_a_wandb_run_beside_the_run(runs, tmp_path):
     if not SERVER.exists():
         pytest.skip("the stand-in service is not at ../shared/tools/wandb_server.py")
-    folder = tmp_path / "run"
-    tracking = ["tracking.project=proj", "tracking.entity=team", "tracking.group=temps", "tracking.name=hot"]
-    assert run_py(*DEBUG, *tracking, f"hydra.run.dir={folder}").code == 0
     service = Service(tmp_path / "service")
     try:
-        done = run_tool(environment(service.url, tmp_path), folder, *QUICK)
+        done = run_tool(environment(service.url, tmp_path), runs / "without", *QUICK, "--out", tmp_path)
         assert done.returncode == 0, done.stderr
         (path,) = service.folder.glob("team/proj/runs/*/run.json")
         run = json.loads(path.read_text())
         assert (run["group"], run["jobType"], run["name"]) == ("temps", "evaluation", "hot evaluation")
         assert run["state"] == "finished"
-        found = json.loads((folder / "evaluation.json").read_text())
+        found = json.loads((tmp_path / "evaluation.json").read_text())
         assert {key: run["summary"][key] for key in found["metrics"]} == pytest.approx(found["metrics"])
-        assert run["config"]["run_id"] == json.loads((folder / "status.json").read_text())["run_id"]
+        assert run["config"]["run_id"] == json.loads((runs / "without" / "status.json").read_text())["run_id"]
         assert service.images(path.parent.name) == ["evaluation"]
         (table,) = path.parent.glob("files/media/table/gap/over_tau*.json")
         rows = json.loads(table.read_text())["data"]
@@ -450,6 +441,7 @@ def test_it_is_a_wandb_run_beside_the_run(tmp_path):
         service.kill()
 
 
+@pytest.mark.slow
 def test_without_the_service_the_result_is_there_all_the_same(runs, tmp_path):
     done = run_tool(environment("http://127.0.0.1:9", tmp_path), runs / "without", *QUICK, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

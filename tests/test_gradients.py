@@ -1,35 +1,37 @@
 """The gradient laboratory against enumeration, its command line, and the same numbers while a run trains."""
 
-import contextlib
-import io
 import json
 import math
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import run_py
+from command_line import Done, run_main, run_py
 from enumeration import all_codes, log_q, tiny_model
-from packing import Spec, trainer, weights
-from test_sampling import noise_selecting
+from estimation import noise_selecting
+from packing import Spec, history, in_two, trainer, weights
 from torch import Tensor
 from wandb_server_fixture import KEY, SERVER, Service, environment
 
+from gsvae.config import options
 from gsvae.errors import UserError
+from gsvae.evaluate import main as evaluate_main
 from gsvae.gradients.__main__ import main
-from gsvae.gradients.measure import Measurement, measure, objection
+from gsvae.gradients.estimators import candidates
+from gsvae.gradients.measure import Measurement, measure
 from gsvae.gradients.moments import Fixed, Moments, jackknife
 from gsvae.gradients.probe import Probe
 from gsvae.gradients.problem import WRT, Problem
 from gsvae.gradients.reference import exact, make_reference, sampled
+from gsvae.loaded import load_run
 from gsvae.sampling import RLOO, Estimate, Hard, ReinMax, Sampler, Soft, StraightThrough
 from gsvae.sampling.base import relaxation
-from gsvae.training.checkpoint import read_checkpoint, read_last
-from gsvae.training.interrupt import Interrupted
+from gsvae.training.checkpoint import read_checkpoint
 from gsvae.training.streams import derive_seed
 
 B, L, K = 7, 2, 3
@@ -300,13 +302,6 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     assert error == pytest.approx(groups.std().item() / 10**0.5)
 
 
-def test_an_estimator_of_another_bound_is_not_measured():
-    assert objection(Soft()) is None
-    other = Soft()
-    other.includes_kl = True
-    assert "another bound" in objection(other)
-
-
 # ---------------------------------------------------------------- during training
 
 SPECS = [Spec(0, lr=1e-2), Spec(1, lr=2e-2)]
@@ -320,11 +315,6 @@ def make(folder, specs, *, probe=True, lifted=True, sampler=Hard, **more):
     if probe:
         made.probe = Probe(every=2, images=made.splits.val, n_images=8, draws=10, max_rows=60, dynamic=True)
     return made
-
-
-def history(folder):
-    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in rows]
 
 
 @pytest.mark.parametrize(("size", "lifted"), [(1, True), (2, True), (2, False)])
@@ -389,26 +379,7 @@ def test_interrupted_while_measuring_and_resumed_equals_uninterrupted(size, lift
     assert len(measuring) > 4 * size
     for n_checks in sorted({measuring[0], measuring[len(measuring) // 3], measuring[-1]}):
         folder = tmp_path / f"cut{n_checks}"
-        cut = make(folder, specs, lifted=lifted)
-        left = iter(range(n_checks, -1, -1))
-
-        def check(left=left):
-            if next(left) == 0:
-                raise Interrupted(15)
-
-        cut.interrupt.check = check
-        with pytest.raises(Interrupted):
-            cut.fit()
-        for run in cut.runs:
-            run.tracker.folder.close()
-        states = [read_last(run.checkpoints) for run in cut.runs]
-        rest = make(folder, specs, lifted=lifted, keep_rows=tuple(s["history_rows"] for s in states))
-        best = [
-            read_checkpoint(run.checkpoints / "best.pt")["weights"] if state["best"]["epoch"] else {}
-            for run, state in zip(rest.runs, states, strict=True)
-        ]
-        rest.resume(states, best)
-        rest.fit()
+        rest = in_two(partial(make, folder, specs, lifted=lifted), n_checks)
         for r, spec in enumerate(specs):
             run = str(spec.seed)
             assert history(folder / run) == history(tmp_path / "whole" / run), n_checks
@@ -437,25 +408,9 @@ def test_a_measurement_that_fails_is_its_runs_alone(tmp_path):
 QUICK = ("--draws", "20", "--images", "10")
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-def lab(*arguments: object) -> Said:
+def lab(*arguments: object) -> Done:
     """``python -m gsvae.gradients`` inside this process."""
-    argv, out, err, code = sys.argv, io.StringIO(), io.StringIO(), 0
-    sys.argv = ["gsvae.gradients", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    return Said(code, out.getvalue(), err.getvalue())
+    return run_main(main, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -499,16 +454,54 @@ def test_the_laboratory_writes_table_files_and_figure(run, tmp_path):
     assert [row["bias2"] for row in rows] == [row["bias2"] for row in found["rows"] if row["estimator"] == "soft"]
 
 
-def test_several_runs_and_all_estimators(run, tmp_path):
-    said = lab(run, run, "--draws", 10, "--images", 4, "--tau", 1, "--wrt", "logits", "--checkpoint", "last", "--out",
-               tmp_path, "--split", "val", "--reference", "rloo", "--reference-draws", 10)  # fmt: skip
+def test_all_estimators_but_those_of_another_bound(run, tmp_path):
+    said = lab(run, "--draws", 10, "--images", 4, "--tau", 1, "--wrt", "logits", "--out", tmp_path)
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "gradients.json").read_text())
+    names = {row["estimator"] for row in found["rows"]}
+    assert names == {*options("sampling"), "rloo(n_samples=3)"} - {"custom", "vimco"}
+    assert found["left_out"].keys() == {"vimco"}
+    assert "vimco: left out, it estimates the gradient of another bound" in said.out
+    for row in found["rows"]:
+        assert row["weights"] == ("untrained" if row["estimator"] in ("relax", "rebar") else ""), row["estimator"]
+        if row["estimator"] == "exact":
+            assert (row["variance"], row["is_biased"]) == (0, False)
+
+
+def test_several_runs_and_a_sampled_reference(run, tmp_path):
+    said = lab(run, run, *QUICK, "--estimators", "soft", "--tau", 1, "--checkpoint", "last", "--out", tmp_path,
+               "--split", "val", "--reference", "rloo", "--reference-draws", 10)  # fmt: skip
     assert said.code == 0, said.err
     found = json.loads((tmp_path / run.name / "gradients.json").read_text())
-    names = {row["estimator"] for row in found["rows"]}
-    assert {"soft", "hard", "straight_through", "reinmax", "rloo", "rloo(n_samples=3)"} <= names
-    assert "custom" not in names
+    assert found["checkpoint"].endswith("last.pt")
     assert found["reference"].startswith("RLOO with 160 codes per image")
     assert found["reference_remaining_variance"] > 0
+
+
+def test_an_estimator_with_parameters_has_its_trained_ones_where_it_is_the_runs_own(tmp_path):
+    folder = tmp_path / "run"
+    small = ("model.n_latent=2", "model.n_cat=3", "training.epochs=2")
+    assert run_py("experiment=debug", *small, "sampling=relax", f"hydra.run.dir={folder}").code == 0
+    path = folder / "checkpoints" / "best.pt"
+    state = read_checkpoint(path)
+    sampler = load_run(folder).objective.sampler
+    held = {key: value for key, value in state["weights"].items() if key.startswith("sampler.")}
+    assert held
+    (own,) = candidates(load_run(folder).cfg, sampler, ["relax"])
+    assert (own.weights, own.sampler) == ("trained", sampler)
+    assert all(torch.equal(value, held[f"sampler.{name}"]) for name, value in own.sampler.state_dict().items())
+    (other,) = candidates(load_run(folder).cfg, sampler, ["relax(hidden=7)"])
+    assert other.weights == "untrained"
+
+
+def test_training_refuses_to_measure_an_estimator_of_another_bound(tmp_path):
+    folder = tmp_path / "run"
+    done = run_py("experiment=debug", "sampling=vimco", "evaluation.gradient_every=1", f"hydra.run.dir={folder}")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert "evaluation.gradient_every=1: must be 0 with sampling._target_=gsvae.sampling.VIMCO" in line
+    assert "another bound" in line
+    assert not (folder / "history.jsonl").exists()
 
 
 MISTAKES = {
@@ -517,16 +510,17 @@ MISTAKES = {
     "--estimators rloo(n_samples=1)": ["sampling.n_samples=1", "at least 2"],
     "--estimators rloo(n_samples=two)": ["sampling.n_samples=two", "integer"],
     "--estimators ,": ["expected names"],
-    "--tau 0.5,0": ["--tau 0.5,0", "above 0"],
-    "--tau -1": ["--tau -1", "above 0"],
-    "--tau warm": ["'warm' is not a number"],
-    "--draws 9": ["--draws 9", "at least 10"],
-    "--images 0": ["--images 0", "at least 1"],
-    "--draws many": ["--draws", "invalid int value"],
+    "--tau 0.5,0": ["--tau: 0.5,0", "above 0"],
+    "--tau -1": ["--tau: -1", "above 0"],
+    "--tau warm": ["--tau: warm", "numbers above 0"],
+    "--estimators vimco": ["--estimators vimco", "another bound"],
+    "--draws 9": ["--draws: 9", "at least 10"],
+    "--images 0": ["--images: 0", "at least 1"],
+    "--draws many": ["--draws: many", "whole number"],
     "--split tests": ["--split", "invalid choice"],
-    "--checkpoint newest.pt": ["--checkpoint newest.pt", "there is no newest.pt", "--checkpoint best"],
+    "--checkpoint newest.pt": ["newest.pt: there is no such checkpoint"],
     "--device tpu": ["device=tpu", "cpu"],
-    "--data-root nowhere --split val --checkpoint best --seed -1": ["--seed -1", "at least 0"],
+    "--data-root nowhere --split val --checkpoint best --seed -1": ["--seed: -1", "at least 0"],
 }
 
 
@@ -541,14 +535,15 @@ def test_a_mistake_costs_one_line(flags, run):
 
 def test_no_run_no_checkpoint_too_many_codes(run, tmp_path, monkeypatch):
     said = lab(tmp_path)
-    assert (said.code, said.err) == (2, f"error: {tmp_path}: expected a run folder with checkpoints/\n")
+    assert said.code == 2
+    assert said.err.startswith(f"error: {tmp_path}: is not a run's folder")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.pt").write_bytes(b"no checkpoint")
     said = lab(tmp_path)
     assert said.code == 2
     assert re.fullmatch(rf"error: {tmp_path}/checkpoints/best.pt: damaged [^\n]+\n", said.err)
     monkeypatch.setattr("gsvae.gradients.reference.MAX_CODES", 8)
-    said = lab(run, "--reference", "exact", "--out", tmp_path)
+    said = lab(run, "--reference", "exact", "--estimators", "soft", "--out", tmp_path)
     assert said.code == 2
     assert "3^2 = 9 codes" in said.err
     assert not (tmp_path / "gradients.json").exists()
@@ -579,6 +574,8 @@ def test_everything_arrives_at_wandb(run, tmp_path):
         soft = next(row for row in found["rows"] if row["tau"] == 0.5)
         assert record["summary"]["gradient/soft/tau=0.5/bias2"] == soft["bias2"]
         assert (record["jobType"], record["group"]) == ("gradients", "g")
+        assert record["config"]["gradients"]["reference"] == found["reference"]
+        assert record["config"]["gradients"]["settings"]["draws"] == 20
         assert service.images(path.parent.name) == ["gradients"]
         (table,) = path.parent.glob("files/media/table/gradients_*.json")
         sent = json.loads(table.read_text())
@@ -591,9 +588,14 @@ def test_everything_arrives_at_wandb(run, tmp_path):
 
 def test_without_a_login_online_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
     def refuse(mode):
-        raise UserError("tracking.mode=online: not logged in")
+        raise UserError(f"tracking.mode={mode}: not logged in")
 
-    monkeypatch.setattr("gsvae.gradients.sending.choose_mode", refuse)
-    said = lab(run, *QUICK, "--out", tmp_path / "out", "--wandb")
-    assert (said.code, said.err) == (2, "error: tracking.mode=online: not logged in\n")
-    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("gsvae.tracking.afterwards.choose_mode", refuse)
+    state = read_checkpoint(run / "checkpoints" / "best.pt")
+    config, changed = re.subn(r"(tracking:\n  mode: )\w+", r"\1online", state["config"])
+    assert changed == 1
+    torch.save({**state, "config": config}, tmp_path / "online.pt")
+    for tool in (main, evaluate_main):
+        said = run_main(tool, run, "--checkpoint", tmp_path / "online.pt", "--out", tmp_path / "out", "--wandb")
+        assert (said.code, said.err) == (2, "error: tracking.mode=online: not logged in\n")
+        assert not (tmp_path / "out").exists()

@@ -7,21 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from packing import Spec, trainer, weights
+from packing import TIMINGS, Spec, history, in_two, trainer, weights
 
 from gsvae.errors import UserError
 from gsvae.sampling import REBAR, RLOO, Hard
 from gsvae.tau import Linear
 from gsvae.training.checkpoint import read_checkpoint, read_last, write_last
-from gsvae.training.interrupt import Interrupted
 
 PROJECT = Path(__file__).parents[1]
 SPECS = [Spec(0, Linear(1.0, 0.5, 30), 1e-2), Spec(1, Linear(1.0, 0.5, 30), 2e-2)]
-TIMINGS = ("train/images_per_second",)
 
 
 def make(folder, specs, sampler=Hard, **more):
@@ -35,22 +34,6 @@ def count_checks(subject):
     return looks
 
 
-def stop_after(subject, n_checks):
-    """Have the trainer find a signal at its n-th look for one."""
-    looks = iter(range(10**9))
-
-    def check():
-        if next(looks) == n_checks:
-            raise Interrupted(signal.SIGTERM)
-
-    subject.interrupt.check = check
-
-
-def history(folder):
-    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
-
-
 @pytest.mark.parametrize("sampler", [Hard, RLOO, REBAR])
 @pytest.mark.parametrize(("size", "lifted"), [(1, True), (2, True), (2, False)])
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, lifted, sampler, tmp_path):
@@ -62,20 +45,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(size, lifted, sam
     # In steps, at epochs' ends, in evaluations and in the last test.
     for n_checks in sorted({0, 3, 9, 10, 11, total // 2, total - 4, total - 1} & set(range(total))):
         folder = tmp_path / f"cut{n_checks}"
-        cut = make(folder, specs, sampler, lifted=lifted)
-        stop_after(cut, n_checks)
-        with pytest.raises(Interrupted):
-            cut.fit()
-        for run in cut.runs:
-            run.tracker.folder.close()
-        states = [read_last(run.checkpoints) for run in cut.runs]
-        rest = make(folder, specs, sampler, lifted=lifted, keep_rows=tuple(s["history_rows"] for s in states))
-        best = [
-            read_checkpoint(run.checkpoints / "best.pt")["weights"] if state["best"]["epoch"] else {}
-            for run, state in zip(rest.runs, states, strict=True)
-        ]
-        rest.resume(states, best)
-        rest.fit()
+        rest = in_two(partial(make, folder, specs, sampler, lifted=lifted), n_checks)
         for r, spec in enumerate(specs):
             for name, value in weights(whole, r).items():
                 assert torch.equal(weights(rest, r)[name], value), (n_checks, name)

@@ -1,15 +1,15 @@
 """Which estimators are measured: the options of ``conf/sampling``, and the run's own with its trained weights."""
 
+import functools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from gsvae.build import build
 from gsvae.config import CONF, check, near_miss, options, register, without_hydra
@@ -18,10 +18,9 @@ from gsvae.explain import explain
 from gsvae.sampling import Sampler
 from gsvae.training.streams import seeded
 
-__all__ = ["OWN", "Candidate", "candidates", "names_in"]
+__all__ = ["OWN", "Candidate", "candidates"]
 
 OWN = "own"  # the name by which the run's own estimator can be asked for
-PREFIX = "sampler."  # of its weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,28 +29,27 @@ class Candidate:
 
     Attributes:
         name: its option, with settings that are not the defaults: ``rloo(n_samples=8)``.
-        sampler: built for the run's model, on the CPU in float32.
-        weights: ``trained`` or ``untrained`` where it has parameters, else empty.
+        sampler: the run's own as it was trained, another as it is built: on the CPU in float32.
         own: whether it is the run's.
     """
 
     name: str
     sampler: Sampler
-    weights: str
-    own: bool
+    own: bool = False
+
+    @property
+    def weights(self) -> str:
+        """``trained`` or ``untrained`` where it has parameters, else empty."""
+        learns = any(True for _ in self.sampler.parameters())
+        return ("trained" if self.own else "untrained") if learns else ""
 
 
-def names_in(text: str) -> list[str]:
-    """Split ``soft,rloo(n_samples=8)`` at the commas outside of parentheses."""
-    return [name for part in re.split(r",(?![^()]*\))", text) if (name := part.strip())]
-
-
-def candidates(cfg: DictConfig, weights: Mapping[str, Tensor], wanted: Sequence[str] | None) -> list[Candidate]:
+def candidates(cfg: DictConfig, trained: Sampler, wanted: Sequence[str] | None) -> list[Candidate]:
     """Build the estimators.
 
     Args:
         cfg: the run's config, for its model's shape, its seed and its own estimator.
-        weights: the checkpoint's, with those of the run's own estimator.
+        trained: the run's own estimator, with its weights.
         wanted: options, with settings in parentheses or without, or ``own``; None for all options and the run's own.
 
     Raises:
@@ -64,12 +62,16 @@ def candidates(cfg: DictConfig, weights: Mapping[str, Tensor], wanted: Sequence[
             raise UserError(f"--estimators {name}: allowed are {', '.join([*known, OWN])}{near_miss(option, known)}")
     nodes = {name: composed(name) for name in (wanted or known) if name != OWN}
     own = settings_of(cfg, cfg.sampling)
-    found = [make(cfg, name, node, weights, own=settings_of(cfg, node) == own) for name, node in nodes.items()]
+    found = [
+        Candidate(name, trained, own=True) if settings_of(cfg, node) == own else Candidate(name, make(cfg, node))
+        for name, node in nodes.items()
+    ]
     if OWN in (wanted or [OWN]) and not any(candidate.own for candidate in found):
-        found.append(make(cfg, name_of(cfg, known), cfg.sampling, weights, own=True))
+        found.append(Candidate(name_of(cfg, known), trained, own=True))
     return found
 
 
+@functools.cache
 def composed(name: str) -> DictConfig:
     """The settings of an option, with those in parentheses, checked."""
     option, _, rest = name.partition("(")
@@ -116,15 +118,9 @@ def name_of(cfg: DictConfig, known: Sequence[str]) -> str:
     return str(own["_target_"]).rpartition(".")[2]
 
 
-def make(cfg: DictConfig, name: str, node: DictConfig, weights: Mapping[str, Tensor], *, own: bool) -> Candidate:
-    """Build an estimator; the run's own gets the weights it has in the checkpoint."""
+def make(cfg: DictConfig, node: DictConfig) -> Sampler:
+    """An estimator as a run of the same seed would begin with it."""
     there = within(cfg, node).sampling
     sampler = seeded(cfg.seed, "init", lambda: build(there, allow=cfg.allow_targets, key="sampling"))
-    if not isinstance(sampler, Sampler):
-        raise UserError(f"sampling._target_={there._target_}: must make a gsvae.sampling.Sampler")
-    held = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)}
-    trained = own and bool(held)
-    if trained:
-        sampler.load_state_dict(held)
-    learns = any(True for _ in sampler.parameters())
-    return Candidate(name, sampler.eval(), ("trained" if trained else "untrained") if learns else "", own)
+    assert isinstance(sampler, Sampler)
+    return sampler.eval()

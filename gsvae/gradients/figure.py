@@ -48,7 +48,7 @@ def draw(report: Report, path: Path) -> None:
 
 def heading(report: Report) -> str:
     what = "the encoder's parameters" if report.settings.wrt == "encoder" else "each image's logits"
-    return f"Gradient to {what}, {report.run.name} at step {report.state['step']}"
+    return f"Gradient to {what}, {report.run.folder.name} at step {report.run.step}"
 
 
 def caption(report: Report, exact: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -33,10 +34,10 @@ def render(report: Report) -> RenderableType:
 
 
 def title(report: Report) -> str:
-    s, state = report.settings, report.state
+    s, run = report.settings, report.run
     what = "the encoder's parameters" if s.wrt == "encoder" else "each image's logits"
     return (
-        f"{report.run}: gradient to {what} at step {state['step']} ({report.checkpoint.name}), "
+        f"{run.folder}: gradient to {what} at step {run.step} ({run.checkpoint.name}), "
         f"{s.split} images 1 to {report.n_images}"
     )
 
@@ -46,9 +47,14 @@ def legend(report: Report) -> list[str]:
     return [
         f"g*: {report.reference}; ‖g*‖ = {report.norm:.4g} nats. {report.settings.draws} draws of each estimator.",
         "bias² is corrected by variance/N, ± its standard error; (0): not told from 0. error: √(bias² + variance).",
-        f"time: of a training step without the optimiser's, in steps of soft, on {report.device}. "
+        f"time: of a training step without the optimiser's, in steps of soft, on {device_name(report)}. "
         "decoder calls: of a step, for each image.",
     ]
+
+
+def device_name(report: Report) -> str:
+    device = report.run.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def cells(row: Row) -> list[str]:
@@ -90,12 +96,12 @@ def records(report: Report) -> list[dict[str, Any]]:
 def about(report: Report) -> dict[str, Any]:
     """What was measured on what."""
     return {
-        "run": str(report.run),
-        "checkpoint": str(report.checkpoint),
-        **report.state,
+        "run": str(report.run.folder),
+        "checkpoint": str(report.run.checkpoint),
+        **{key: report.run.state.get(key) for key in ("step", "epoch", "run_id")},
         "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(report.settings).items()},
         "n_images": report.n_images,
-        "device": report.device,
+        "device": device_name(report),
         "reference": report.reference,
         "reference_remaining_variance": report.remaining if math.isfinite(report.remaining) else None,
         "norm": finite_or_none(report.norm),

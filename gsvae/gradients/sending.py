@@ -1,62 +1,28 @@
 """The laboratory's findings as a W&B run beside the measured one."""
 
-import secrets
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from gsvae.gradients.lab import Report
 from gsvae.gradients.report import about, records
-from gsvae.tracking import WandbSettings, read_status
-from gsvae.tracking.wandb_service import choose_mode
-from gsvae.tracking.wandb_sink import WandbSink
+from gsvae.tracking.afterwards import log_afterwards
 
-__all__ = ["mode_of", "send"]
-
-JOB_TYPE = "gradients"
+__all__ = ["send"]
 
 
-def mode_of(tracking: dict[str, Any]) -> str:
-    """How to reach W&B: as the run did, or where it did not, as its default would.
-
-    Raises:
-        UserError: online, and there is no login.
-    """
-    mode = str(tracking.get("mode", "auto"))
-    return choose_mode("auto" if mode == "disabled" else mode)
-
-
-def send(report: Report, figure: Path, folder: Path) -> None:
-    """Send the table, the figure and every number as a run of the measured run's project and group."""
-    settings: Any = OmegaConf.to_container(report.config, resolve=True)
-    tracking = settings["tracking"]
-    measured = read_status(report.run)
-    name = measured.get("name") or report.run.name
-    sink = WandbSink(
-        WandbSettings(
-            mode=mode_of(tracking),
-            project=tracking["project"],
-            entity=tracking["entity"],
-            name=f"{name} gradients",
-            group=tracking["group"],
-            job_type=JOB_TYPE,
-            tags=tracking["tags"],
-            notes=tracking["notes"],
-            id=f"{report.state['run_id']}-{JOB_TYPE}-{secrets.token_hex(3)}",
-            folder=folder,
-            config={**settings, "gradients": about(report), "measured_wandb_id": measured.get("wandb_id")},
-        ),
-        past=[],
+def send(report: Report, figure: Path) -> None:
+    """Send the table, the figure and every number."""
+    rows, run = records(report), report.run
+    table = (list(rows[0]), [list(row.values()) for row in rows])
+    log_afterwards(
+        run.cfg,
+        run.folder,
+        "gradients",
+        scalars(report),
+        {"gradients": figure},
+        {"gradients": table},
+        step=run.step,
+        asked=about(report),
     )
-    rows = records(report)
-    step = {"step": report.state["step"], "epoch": report.state["epoch"]}
-    sink.log(0, step)
-    sink.table(0, "gradients", list(rows[0]), [list(row.values()) for row in rows])
-    sink.images(0, {"gradients": figure})
-    sink.summary({**step, **scalars(report)})
-    sink.close(0)
-    sink.wait()
 
 
 def scalars(report: Report) -> dict[str, float]:

@@ -8,12 +8,23 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.tracking.run_folder import read_status
+from gsvae.tracking.wandb_service import choose_mode
 from gsvae.tracking.wandb_sink import WandbSettings, WandbSink
 
-__all__ = ["Table", "log_afterwards"]
+__all__ = ["Table", "check_login", "log_afterwards"]
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Column names, and rows."""
+
+
+def check_login(cfg: DictConfig) -> None:
+    """Find out before anything is measured for W&B whether there is a login, where the run demands one.
+
+    Raises:
+        UserError: ``tracking.mode=online``, and there is none.
+    """
+    if cfg.tracking.mode == "online":
+        choose_mode("online")
 
 
 def log_afterwards(
@@ -25,6 +36,7 @@ def log_afterwards(
     tables: Mapping[str, Table] | None = None,
     *,
     step: int = 0,
+    asked: Mapping[str, Any] | None = None,
 ) -> str:
     """Send numbers, PNG files and tables to W&B as the run ``NAME JOB_TYPE`` of the run's group.
 
@@ -37,6 +49,7 @@ def log_afterwards(
         job_type: what was done, such as ``evaluation``.
         images: shown as ``images/NAME``; tables as ``NAME``.
         step: the global step that the weights are from.
+        asked: joins the run's settings in the config, under ``job_type``: how it was measured.
 
     Returns:
         The id of the W&B run.
@@ -47,6 +60,7 @@ def log_afterwards(
     assert isinstance(settings, dict)
     name = status.get("name") or t.name or folder.resolve().name
     about = {"run_id": status.get("run_id"), "wandb_id": status.get("wandb_id"), "run_folder": str(folder)}
+    measured = {job_type: dict(asked)} if asked else {}
     wandb_id = f"{status.get('run_id') or 'run'}-{job_type}-{secrets.token_hex(3)}"
     sink = WandbSink(
         WandbSettings(
@@ -61,7 +75,7 @@ def log_afterwards(
             id=wandb_id,
             folder=folder,
             light=True,
-            config={**{str(key): value for key, value in settings.items()}, **about},
+            config={**{str(key): value for key, value in settings.items()}, **about, **measured},
         ),
         past=[],
     )
