@@ -1,5 +1,7 @@
 """The exact gradient, by enumeration of all codes: for small latents, and to hold estimators against."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,8 @@ class Exact(Sampler):
         if self.max_codes < K**L:
             raise UserError(
                 f"sampling.max_codes={self.max_codes}: model.n_cat={K} and model.n_latent={L} make "
-                f"{K}^{L} = {K**L:.3g} codes to enumerate; take a smaller latent, or an estimator that samples"
+                f"{K}^{L} codes to enumerate, some 10^{L * math.log10(K):.0f}; take a smaller latent, or an estimator "
+                "that samples"
             )
         return (0, L, K)
 
