@@ -70,6 +70,7 @@ def trainer(
     keep_rows: tuple[int, ...] = (0, 0, 0, 0),
     compiled: bool = False,
     lifted: bool = True,
+    pictures: bool = False,
     **optimizer_settings: Any,
 ) -> Trainer:
     """A trainer of these runs as one computation, or with ``lifted=False`` in turns."""
@@ -112,7 +113,8 @@ def trainer(
 
     lanes = [lane(slice(None))] if lifted else [lane(slice(r, r + 1)) for r in range(len(runs))]
     made = Trainer(lanes, data, plan)
-    made._draw = lambda *_: None  # pictures would take longer than all the rest
+    if not pictures:  # which take longer than all the rest
+        made._draw = lambda *_: None
     return made
 
 

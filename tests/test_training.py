@@ -146,7 +146,9 @@ def test_causes_of_divergence():
 
 
 def test_pictures_drawn_by_others_are_those_drawn_here(tmp_path):
-    here, there = (trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path / name) for name in ("here", "there"))
+    here, there = (
+        trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path / name, pictures=True) for name in ("here", "there")
+    )
     there.runs[0].tracker.painter = Painter(1)
     for made in (here, there):
         made.report = lambda run: run.tracker.close("finished")
@@ -158,7 +160,7 @@ def test_pictures_drawn_by_others_are_those_drawn_here(tmp_path):
 
 
 def test_a_picture_that_cannot_be_drawn_fails_its_run(tmp_path):
-    made = trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path)
+    made = trainer([Spec(0)], Hard, torch.optim.Adam, tmp_path, pictures=True)
     made.runs[0].tracker.painter = Painter(1)
     made.report = lambda run: run.tracker.close("finished")
     (tmp_path / "0" / "images").write_text("no folder")
