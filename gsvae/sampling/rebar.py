@@ -24,8 +24,9 @@ class REBAR(Sampler):
 
     s = log π + G gives D; s̃ is drawn given D, and differentiated through. Unbiased for every η and τ'. With
     ``adaptive`` both are learned: η from ``eta``, and τ' from the schedule's τ, of which it is a multiple. They descend
-    the logarithm of the mean squared norm of the gradient to an image's logits, whose scale does not depend on the
-    model's. Three decoder calls, two of them differentiated with respect to the code, twice where it learns.
+    the mean squared norm of the gradient to an image's logits, in units of what it would be without control variate:
+    so their own gradients do not depend on the size of f. Three decoder calls, two of them differentiated with respect
+    to the code, twice where it learns.
     """
 
     def __init__(self, eta: float = 1.0, adaptive: bool = True) -> None:
@@ -47,16 +48,19 @@ class REBAR(Sampler):
         numbers = dict(self.named_buffers())
         learned = dict(self.named_parameters())
 
-        def log_variance(learned: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        score2_B = (sample - softmax(constant)).square().sum((-1, -2))
+        unit = (f_B.detach().square() * score2_B).mean() + torch.finfo(f_B.dtype).tiny
+
+        def variance(learned: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
             gradient_BLK = self._gradient(numbers | dict(learned), constant, tau, noise, sample, f_B, log_likelihood)
-            return (gradient_BLK.square().sum((-1, -2)).mean() + 1e-12).log(), gradient_BLK
+            return gradient_BLK.square().sum((-1, -2)).mean() / unit, gradient_BLK
 
         # Worked out here, not left to autograd: the decoder must not learn from the control variate.
         with torch.no_grad():
             if learned:
-                slopes, gradient_BLK = torch.func.grad(log_variance, has_aux=True)(learned)
+                slopes, gradient_BLK = torch.func.grad(variance, has_aux=True)(learned)
             else:
-                slopes, (_, gradient_BLK) = {}, log_variance(learned)
+                slopes, (_, gradient_BLK) = {}, variance(learned)
         surrogate_B = f_B + value_zero((gradient_BLK * logits_BLK).sum((-1, -2)))
         for name, parameter in learned.items():
             surrogate_B = surrogate_B + value_zero((slopes[name] * parameter).sum())
