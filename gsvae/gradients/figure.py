@@ -48,11 +48,12 @@ def draw(report: Report, path: Path) -> None:
 
 def heading(report: Report) -> str:
     what = "the encoder's parameters" if report.settings.wrt == "encoder" else "each image's logits"
-    return f"Gradient to {what}, {report.run.folder.name} at step {report.run.step}"
+    return f"Bias and variance of the gradient to {what}"
 
 
 def caption(report: Report, exact: Sequence[str]) -> str:
     lines = [
+        f"{report.run.folder.resolve().name}, step {report.run.step:,}.",
         f"g*: {report.reference}. {report.settings.draws} draws on {report.n_images} images.",
         "Empty, with an arrow: the bias is not told from 0, and at most where the marker is (2 standard errors).",
         "Dotted: equal expected squared error of one draw, bias² + variance. Down and to the left is better.",
