@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from gsvae.build import build
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError
+from gsvae.estimation.measure import objection
+from gsvae.estimation.probe import Probe
 from gsvae.evaluation import Evaluator
-from gsvae.gradients.measure import objection
-from gsvae.gradients.probe import Probe
 from gsvae.identity import environment, numeric_settings, run_id, run_name
 from gsvae.model import CategoricalVAE
 from gsvae.objective import Objective

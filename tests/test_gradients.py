@@ -20,14 +20,14 @@ from wandb_server_fixture import KEY, SERVER, Service, environment
 
 from gsvae.config import options
 from gsvae.errors import UserError
+from gsvae.estimation.measure import Measurement, measure
+from gsvae.estimation.moments import Fixed, Moments, jackknife
+from gsvae.estimation.probe import Probe
+from gsvae.estimation.problem import WRT, Problem
+from gsvae.estimation.reference import exact, make_reference, sampled
 from gsvae.evaluate import main as evaluate_main
 from gsvae.gradients.__main__ import main
 from gsvae.gradients.estimators import candidates
-from gsvae.gradients.measure import Measurement, measure
-from gsvae.gradients.moments import Fixed, Moments, jackknife
-from gsvae.gradients.probe import Probe
-from gsvae.gradients.problem import WRT, Problem
-from gsvae.gradients.reference import exact, make_reference, sampled
 from gsvae.loaded import load_run
 from gsvae.sampling import RLOO, Estimate, Hard, ReinMax, Sampler, Soft, StraightThrough
 from gsvae.sampling.base import relaxation
@@ -121,7 +121,7 @@ def test_which_reference_is_taken(monkeypatch):
     p = problem()
     assert make_reference(p, 20, 0).kind == "exact"
     assert make_reference(p, 20, 0, "rloo").kind == "rloo"
-    monkeypatch.setattr("gsvae.gradients.reference.MAX_CODES", K**L - 1)
+    monkeypatch.setattr("gsvae.estimation.reference.MAX_CODES", K**L - 1)
     assert make_reference(p, 20, 0).kind == "rloo"
     with pytest.raises(UserError, match=r"3\^2 = 9 codes"):
         make_reference(p, 20, 0, "exact")
@@ -542,7 +542,7 @@ def test_no_run_no_checkpoint_too_many_codes(run, tmp_path, monkeypatch):
     said = lab(tmp_path)
     assert said.code == 2
     assert re.fullmatch(rf"error: {tmp_path}/checkpoints/best.pt: damaged [^\n]+\n", said.err)
-    monkeypatch.setattr("gsvae.gradients.reference.MAX_CODES", 8)
+    monkeypatch.setattr("gsvae.estimation.reference.MAX_CODES", 8)
     said = lab(run, "--reference", "exact", "--estimators", "soft", "--out", tmp_path)
     assert said.code == 2
     assert "3^2 = 9 codes" in said.err

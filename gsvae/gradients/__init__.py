@@ -1,5 +1,1 @@
-"""Bias and variance of gradient estimators: the laboratory, and the same numbers during training.
-
-``problem``, ``moments``, ``reference``, ``measure`` and ``probe`` are pure mathematics, which training imports; the
-others put them to a run folder, and import the rest of the project.
-"""
+"""The laboratory: bias and variance of gradient estimators at a run's checkpoint (``python -m gsvae.gradients``)."""

@@ -8,10 +8,10 @@ import torch
 
 from gsvae.data import Images
 from gsvae.errors import UserError
+from gsvae.estimation.measure import Measurement, measure, objection
+from gsvae.estimation.problem import Problem, fixed_pixels
+from gsvae.estimation.reference import make_reference
 from gsvae.gradients.estimators import Candidate, candidates
-from gsvae.gradients.measure import Measurement, measure, objection
-from gsvae.gradients.problem import Problem, fixed_pixels
-from gsvae.gradients.reference import make_reference
 from gsvae.gradients.timing import step_seconds
 from gsvae.loaded import LoadedRun
 from gsvae.sampling import Soft
@@ -32,7 +32,7 @@ class Settings:
         draws: N of each estimator at each temperature.
         images: the first of the split.
         split: train, val or test.
-        wrt: encoder or logits, see :class:`.problem.Problem`.
+        wrt: encoder or logits, see :class:`~gsvae.estimation.problem.Problem`.
         reference: auto, exact or rloo; ``reference_draws`` of 16 codes each make a sampled one.
         seed: of all noise.
     """

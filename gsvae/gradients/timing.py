@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from gsvae.gradients.problem import Problem, seeded_on
+from gsvae.estimation.problem import Problem, seeded_on
 from gsvae.objective import Objective
 from gsvae.sampling import Sampler
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gsvae.data import Images, Splits
+from gsvae.estimation.probe import Probe
 from gsvae.evaluation import COLLAPSE, SATURATION, Scores, diagnose
-from gsvae.gradients.probe import Probe
 from gsvae.model import CategoricalVAE
 from gsvae.tracking.console import TrainingProgress, in_numbers
 from gsvae.training.checkpoint import write_best, write_last

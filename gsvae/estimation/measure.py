@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from gsvae.gradients.moments import Moments, Sample, jackknife
-from gsvae.gradients.problem import Problem
-from gsvae.gradients.reference import Reference
+from gsvae.estimation.moments import Moments, Sample, jackknife
+from gsvae.estimation.problem import Problem
+from gsvae.estimation.reference import Reference
 from gsvae.sampling import BoundSampler, Sampler
 
 __all__ = ["Measurement", "is_deterministic", "measure", "objection"]

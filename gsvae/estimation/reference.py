@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gsvae.categories import log_softmax
 from gsvae.errors import UserError
-from gsvae.gradients.moments import Fixed, Groups, Moments, home_of
-from gsvae.gradients.problem import Problem
+from gsvae.estimation.moments import Fixed, Groups, Moments, home_of
+from gsvae.estimation.problem import Problem
 from gsvae.sampling import RLOO
 
 __all__ = ["KINDS", "MAX_CODES", "Reference", "exact", "make_reference", "sampled"]

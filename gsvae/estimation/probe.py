@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gsvae.data import Images
-from gsvae.gradients.measure import measure
-from gsvae.gradients.problem import Problem, fixed_pixels
-from gsvae.gradients.reference import make_reference
+from gsvae.estimation.measure import measure
+from gsvae.estimation.problem import Problem, fixed_pixels
+from gsvae.estimation.reference import make_reference
 from gsvae.objective import Objective
 
 __all__ = ["Probe"]
