@@ -110,6 +110,11 @@ def build_objective(cfg: DictConfig, data: ImageData, splits: Splits, device: to
         if not isinstance(sampler, Sampler):
             raise UserError(f"sampling._target_={cfg.sampling._target_}: must make a gsvae.sampling.Sampler")
         reason = objection(sampler)
+        if cfg.training.compile and not sampler.compiles:
+            raise UserError(
+                f"training.compile=true: must be false with sampling._target_={cfg.sampling._target_}, for "
+                "torch.compile cannot follow an estimator that differentiates by itself"
+            )
         if cfg.evaluation.gradient_every and reason:
             raise UserError(
                 f"evaluation.gradient_every={cfg.evaluation.gradient_every}: must be 0 with "

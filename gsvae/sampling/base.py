@@ -49,9 +49,11 @@ class Sampler(nn.Module):
 
     Attributes:
         uses_tau: whether τ changes the estimate.
+        compiles: whether ``torch.compile`` can follow it; not where it differentiates by itself.
     """
 
     uses_tau: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
         """Shape of the standard Gumbel noise that :meth:`forward` takes."""

@@ -16,6 +16,7 @@ class MuProp(Sampler):
     """
 
     uses_tau = False
+    compiles = False
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         pi = softmax(logits_BLK)

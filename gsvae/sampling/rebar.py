@@ -29,6 +29,8 @@ class REBAR(Sampler):
     to the code, twice where it learns.
     """
 
+    compiles = False
+
     def __init__(self, eta: float = 1.0, adaptive: bool = True) -> None:
         super().__init__()
         numbers = {"log_eta": torch.tensor(math.log(eta)), "log_scale": torch.tensor(0.0)}
