@@ -43,7 +43,7 @@ OPTIMIZERS = [
     (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01}),
 ]
 EVERY = [(sampler, *OPTIMIZERS[0]) for sampler in SAMPLERS]
-EVERY += [(sampler, *optimizer) for sampler in (Soft, RLOO, relax) for optimizer in OPTIMIZERS[1:]]
+EVERY += [(sampler, *optimizer) for sampler in (Soft, relax) for optimizer in OPTIMIZERS[1:]]
 FOUR = [  # every τ schedule, and every schedule of the learning rate
     Spec(0, tau.Constant(1.0), 1e-3, 1.0, None),
     Spec(1, tau.Exponential(2.0, 0.5, 0.05, 3), 3e-3, 0.5, 2.0, schedules.Constant()),
