@@ -1,6 +1,8 @@
 """What a sweep is made of: its points, its jobs' names and folders, all known and checked before the first run."""
 
 import multiprocessing
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,12 @@ def test_a_mistake_in_any_job_ends_the_sweep_before_it_begins(arguments, words, 
     assert done.err.count("\n") == 1
     assert [word for word in words if word not in done.err] == []
     assert not list(tmp_path.iterdir())
+
+
+def test_what_dead_writers_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    left, fresh = tmp_path / ".comparison.html.77.tmp", tmp_path / ".summary.csv.78.tmp"
+    for path in (left, fresh):
+        path.touch()
+    os.utime(left, (time.time() - 60,) * 2)
+    SweepFolder(tmp_path).clear_torn()
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == [fresh.name]

@@ -231,6 +231,7 @@ class Driver:
         reason = self.folder.stop_reason(self.token)
         self.folder.clear(self.token)
         text, n_failed = ending(self.folder, list(self.jobs.values()), reason, command(self.name))
+        self.folder.clear_torn()
         self.words.say(text)
         if self.signals.signum:
             return 128 + self.signals.signum

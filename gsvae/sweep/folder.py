@@ -3,8 +3,9 @@
 import fcntl
 import json
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gsvae.tracking.run_folder import read_status
 __all__ = ["ENDED", "SweepFolder"]
 
 ENDED = ("finished", "diverged", "pruned")  # for good; failed runs may be tried again
+TORN = 5.0  # seconds after which a temporary file is nobody's
 
 
 class SweepFolder:
@@ -123,6 +125,13 @@ class SweepFolder:
     def clear(self, token: str) -> None:
         """Forget that they were."""
         self.stop_mark(token).unlink(missing_ok=True)
+
+    def clear_torn(self) -> None:
+        """Remove files in the sweep's own folder whose writer did not live to end; writing takes no such time."""
+        for torn in self.path.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - torn.stat().st_mtime > TORN:
+                    torn.unlink()
 
     def stop_mark(self, token: str) -> Path:
         return self.path / ".sweep" / f"stop.{token}"
