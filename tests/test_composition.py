@@ -25,7 +25,7 @@ SETTINGS = {
     "training.precision": ["fp32", "bf16", "fp64"],
 }
 FACTORS = {group: [option for option in options(group) if option != "custom"] for group in GROUPS} | SETTINGS
-# Estimators of each kind: relaxed, straight-through, of several codes, with parameters, of another bound, enumerating. The
+# Estimators of each kind: relaxed, straight-through, of several codes, with parameters, of a bound, enumerating. The
 # others differ from one of these in a formula only; every one of them composes here, and trains in test_pack.
 FACTORS["sampling"] = ["soft", "reinmax", "rloo", "relax", "vimco", "exact"]
 EXCLUDED = {frozenset({("model", "conv"), ("data", "digits")})}  # 8×8 images
