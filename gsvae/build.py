@@ -9,8 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from gsvae.config import near_miss
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 
 __all__ = ["ALLOWED", "build", "check_targets"]
 

@@ -6,10 +6,9 @@ or a wrong type fails in composition; :func:`check` then holds each value agains
 
 # ruff: noqa: RUF009 - setting() returns a field
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 
-__all__ = ["CONF", "SCHEMAS", "Config", "check", "near_miss", "options", "register", "without_hydra"]
+__all__ = ["CONF", "SCHEMAS", "Config", "check", "options", "register", "without_hydra"]
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -418,9 +417,3 @@ def _check_together(cfg: DictConfig) -> None:
 def _shown(value: Any) -> str:
     """A number as a person types it: 2 for 2.0."""
     return str(value).removesuffix(".0")
-
-
-def near_miss(word: str, known: Iterable[Any], prefix: str = "") -> str:
-    """``; did you mean x?`` when something known is close to ``word``, else an empty string."""
-    close = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -21,10 +21,12 @@ from gsvae.evaluation import Evaluator
 from gsvae.evaluation.examination import Examination, bits_per_dim, examine
 from gsvae.files import write_json
 from gsvae.flags import Parser, at_least, folder_for, refuse, temperatures
+from gsvae.identity import data_protocol
 from gsvae.loaded import LoadedRun, load_run
-from gsvae.tracking.afterwards import check_login, log_afterwards
+from gsvae.tracking.afterwards import log_afterwards
 from gsvae.tracking.console import StdoutHandler, table
 from gsvae.tracking.pictures import draw_evaluation
+from gsvae.tracking.wandb_service import check_login
 from gsvae.training.streams import derive_seed
 
 __all__ = ["evaluate", "main"]
@@ -98,7 +100,7 @@ def scores_table(run: LoadedRun, found: Examination) -> str:
         rows.append([split, s.neg_elbo, s.reconstruction, s.kl, bits, s.iwae, iwae_bits])
     epoch = f"epoch {run.state['epoch']}, " if "epoch" in run.state else ""
     return table(
-        f"One-hot codes, nats per image, lower is better ({protocol(run)} images)",
+        f"One-hot codes, nats per image, lower is better ({data_protocol(run.cfg)} images)",
         columns,
         rows,
         f"{run.checkpoint.name}, {epoch}step {run.step}",
@@ -178,18 +180,12 @@ def as_json(run: LoadedRun, found: Examination) -> dict[str, Any]:
         "gap": [{**asdict(gap), "nats": gap.nats} for gap in found.gaps],
         "training_tau": found.tau,
         "warnings": [str(finding) for finding in found.findings],
-        "protocol": protocol(run),
+        "protocol": data_protocol(run.cfg),
         "checkpoint": run.checkpoint.name,
         "step": run.step,
         "run_id": run.state.get("run_id"),
         "device": str(run.device),
     }
-
-
-def protocol(run: LoadedRun) -> str:
-    """The data protocol that belongs beside every number."""
-    name = str(run.cfg.data.get("binarize", "none"))
-    return "grey" if name == "none" else name
 
 
 def write(run: LoadedRun, found: Examination, folder: Path) -> tuple[Path, Path]:
@@ -255,7 +251,7 @@ def one(folder: Path, args: argparse.Namespace, *, several: bool) -> None:
         say(f"loading {folder}")
         run = load_run(folder, args.checkpoint, args.device, args.data_root)
         if args.wandb:
-            check_login(run.cfg)
+            check_login(run.cfg.tracking.mode)
         found = evaluate(
             run,
             scored=args.splits,

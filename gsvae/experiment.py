@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from joblib import cpu_count
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gsvae.data import ImageData, Splits
 from gsvae.errors import UserError, in_words
 from gsvae.evaluation import diagnose
+from gsvae.identity import data_protocol
 from gsvae.objective import Objective
 from gsvae.parts import build_objective, count_steps, describe, make_lanes, make_run, make_trainer, shared_parts
 from gsvae.resume import Resumed, read_run
@@ -22,7 +23,7 @@ from gsvae.tracking import RunFolder, read_status
 from gsvae.tracking.console import table
 from gsvae.tracking.painter import Painter
 from gsvae.tracking.scope import run_scope
-from gsvae.tracking.wandb_service import choose_mode
+from gsvae.tracking.wandb_service import check_login
 from gsvae.training.interrupt import Interrupted
 from gsvae.training.lane import Lane
 from gsvae.training.run import Run
@@ -128,8 +129,7 @@ def begin(
     cfg, started = member.cfg, time.monotonic()
     resumed = read_run(cfg, total_steps) if cfg.resume else None
     objective = build_objective(cfg, data, splits, device)
-    if cfg.tracking.mode == "online":
-        choose_mode("online")  # refuses where there is no login
+    check_login(cfg.tracking.mode)
     run = make_run(cfg, member.folder, member.choices, device, total_steps, resumed, member.overrides, light=several)
     run.check, run.give_up, run.failing = member.check, member.give_up, member.failing
     if several and device.type != "cpu":  # whose processors have nothing else to do
@@ -212,12 +212,11 @@ def report(run: Run, started: float, cfg: DictConfig) -> None:
     """Write the summary, show the table, send best.pt if asked to, end the records."""
     outcome, folder = run.outcome, run.tracker.folder
     metrics, codes = outcome["metrics"], outcome["scores"]["test"].codes
-    data_protocol = protocol(run)
     warnings = [str(finding) for finding in diagnose(outcome["scores"]["test"], train=outcome["scores"].get("train"))]
     run.tracker.summary(
         {
             **metrics,
-            "protocol": data_protocol,
+            "protocol": data_protocol(cfg),
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": peak_memory(),
             "codes/kl_per_latent": codes.kl_L.tolist(),
@@ -228,20 +227,14 @@ def report(run: Run, started: float, cfg: DictConfig) -> None:
     scores = {key: value for key, value in metrics.items() if key.startswith(("test/", "val/"))}
     if cfg.tracking.artifact:
         run.tracker.artifact(run.checkpoints / "best.pt", ["best", f"epoch-{epoch}"], scores)
-    log.info("%s", results_table(metrics, data_protocol))
+    log.info("%s", results_table(metrics, data_protocol(cfg)))
     for warning in warnings:
         log.warning("%s", warning)
     log.info("Run folder: %s (images/, checkpoints/best.pt, history.jsonl, summary.json)", folder.path)
     run.tracker.close("finished", step=metrics["step"])
 
 
-def protocol(run: Run) -> str:
-    """The data protocol that belongs beside every number."""
-    data = OmegaConf.create(run.header["config"]).data
-    return {"none": "grey"}.get(data.get("binarize", "none"), data.get("binarize", "none"))
-
-
-def results_table(metrics: dict[str, Any], data_protocol: str) -> str:
+def results_table(metrics: dict[str, Any], protocol: str) -> str:
     """The one-hot numbers as text."""
     columns = ["weights, images", "−ELBO", "reconstruction", "KL", "IWAE", "relaxed loss"]
     keys = ["neg_elbo", "reconstruction", "kl", "iwae", "relaxed_loss"]
@@ -258,7 +251,7 @@ def results_table(metrics: dict[str, Any], data_protocol: str) -> str:
         f"codes: perplexity {metrics['codes/perplexity']:.2f}, "
         f"active latents {metrics['codes/active']:.0f}, dead codes {metrics['codes/dead']:.0f}"
     )
-    return table(f"One-hot codes, nats per image, lower is better ({data_protocol} images)", columns, rows, note)
+    return table(f"One-hot codes, nats per image, lower is better ({protocol} images)", columns, rows, note)
 
 
 def peak_memory() -> float:

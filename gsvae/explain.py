@@ -16,7 +16,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gsvae.config import CONF, SCHEMAS, Config, Sweep, near_miss, options
+from gsvae.config import CONF, SCHEMAS, Config, Sweep, options
+from gsvae.errors import near_miss
 from gsvae.overrides import key_of
 
 __all__ = ["explain", "is_mistake"]

@@ -2,11 +2,15 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["sync_folder", "write_atomically", "write_json"]
+__all__ = ["remove_torn", "sync_folder", "write_atomically", "write_json"]
+
+TEMPORARY = ".*.tmp"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -23,6 +27,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_torn(folder: Path, *, below: bool = False, age: float = 0.0) -> None:
+    """Remove what :func:`write_atomically` left where its process did not live to end.
+
+    Args:
+        below: in all folders below as well.
+        age: seconds that such a file must have, where another process may be writing.
+    """
+    for torn in folder.rglob(TEMPORARY) if below else folder.glob(TEMPORARY):
+        with suppress(FileNotFoundError):
+            if not age or time.time() - torn.stat().st_mtime > age:
+                torn.unlink()
 
 
 def sync_folder(folder: Path) -> None:

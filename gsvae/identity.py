@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gsvae import __version__
 
-__all__ = ["environment", "flat", "numeric_settings", "run_id", "run_name"]
+__all__ = ["data_protocol", "environment", "flat", "numeric_settings", "run_id", "run_name"]
 
 # Settings that change where a run happens, how it is watched or when it is saved, but not its numbers: those of the
 # gradient/* metrics are beside all others, from noise of their own.
@@ -64,10 +64,16 @@ def run_id(cfg: DictConfig | dict[str, Any]) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
 
+def data_protocol(cfg: DictConfig) -> str:
+    """How the images are binarised, which belongs beside every number: ``grey`` if they are not."""
+    name = str(cfg.data.get("binarize", "none"))
+    return "grey" if name == "none" else name
+
+
 def run_name(cfg: DictConfig, choices: dict[str, Any]) -> str:
     """A readable name with the data protocol in it: ``mnist-dynamic_base-30x10_hard_tau1_seed0``."""
     parts = [
-        f"{choices.get('data', 'data')}-{cfg.data.get('binarize', 'none').replace('none', 'grey')}",
+        f"{choices.get('data', 'data')}-{data_protocol(cfg)}",
         f"{choices.get('model', 'model')}-{cfg.model.get('n_latent', 'L')}x{cfg.model.get('n_cat', 'K')}",
         str(choices.get("sampling", "sampling")),
         f"tau{cfg.tau.get('init', ''):g}" if "init" in cfg.tau else str(choices.get("tau", "tau")),

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from gsvae.config import CONF, near_miss
-from gsvae.errors import UserError
+from gsvae.config import CONF
+from gsvae.errors import UserError, near_miss
 
 __all__ = ["SWEEPS", "Rows", "Study", "read_study"]
 

@@ -16,6 +16,7 @@ from gsvae.evaluation.bounds import (
     relaxed_reconstruction,
     sample_codes,
 )
+from gsvae.evaluation.pixels import pixel_batches
 from gsvae.objective import Objective, bernoulli_log_likelihood, categorical_kl
 from gsvae.sampling import REBAR, RLOO, Exact, Hard, MuProp, ReinMax, Soft, StraightThrough
 from gsvae.sampling.base import gumbel_from_uniform
@@ -353,9 +354,14 @@ def test_no_more_than_max_rows_are_decoded_at_once(max_rows, decoded_rows):
 def test_dynamic_evaluation_binarises_the_images_and_repeats_itself():
     evaluator = replace(EVALUATOR, dynamic=True)
     held = images(25)
-    seen = torch.cat(list(evaluator._batches(held, torch.float64, [stream()])), dim=1)[0]
+
+    def pixels(evaluator):
+        batches = pixel_batches(held, torch.float64, [stream()], evaluator.max_rows, dynamic=evaluator.dynamic)
+        return torch.cat(list(batches), dim=1)[0]
+
+    seen = pixels(evaluator)
     assert set(seen.unique().tolist()) == {0.0, 1.0}
-    grey = torch.cat(list(EVALUATOR._batches(held, torch.float64, [stream()])), dim=1)[0]
+    grey = pixels(EVALUATOR)
     torch.testing.assert_close(grey, held.pixels_ND.double() / 255)
     first, again = (evaluator.one(tiny_model(), 3, held, 1.0, iwae=True).metrics("val") for _ in range(2))
     assert first == again

@@ -422,8 +422,7 @@ QUICK = ["--device", "cpu", "--splits", "test", "--iwae", "0", "--wandb"]
 def test_it_is_a_wandb_run_beside_the_run(runs, tmp_path):
     if not SERVER.exists():
         pytest.skip("the stand-in service is not at ../shared/tools/wandb_server.py")
-    service = Service(tmp_path / "service")
-    try:
+    with Service(tmp_path / "service") as service:
         done = run_tool(environment(service.url, tmp_path), runs / "without", *QUICK, "--out", tmp_path)
         assert done.returncode == 0, done.stderr
         (path,) = service.folder.glob("team/proj/runs/*/run.json")
@@ -437,8 +436,6 @@ def test_it_is_a_wandb_run_beside_the_run(runs, tmp_path):
         (table,) = path.parent.glob("files/media/table/gap/over_tau*.json")
         rows = json.loads(table.read_text())["data"]
         assert [row[0] for row in rows] == [gap["tau"] for gap in found["gap"]]
-    finally:
-        service.kill()
 
 
 @pytest.mark.slow

@@ -560,8 +560,7 @@ def test_settings_of_the_measurement_are_no_part_of_a_runs_id():
 def test_everything_arrives_at_wandb(run, tmp_path):
     if not SERVER.is_file():
         pytest.skip("the stand-in service is not at ../shared/tools/wandb_server.py")
-    service = Service(tmp_path / "service")
-    try:
+    with Service(tmp_path / "service") as service:
         command = [sys.executable, "-m", "gsvae.gradients", run, *QUICK, "--tau", "0.5,1", "--estimators", "soft,rloo",
                    "--out", tmp_path / "out", "--wandb"]  # fmt: skip
         env = environment(service.url, tmp_path, PYTHONPATH=str(Path(__file__).parents[1]))
@@ -582,15 +581,13 @@ def test_everything_arrives_at_wandb(run, tmp_path):
         assert [row[sent["columns"].index("variance")] for row in sent["data"]] == [
             r["variance"] for r in found["rows"]
         ]
-    finally:
-        service.kill()
 
 
 def test_without_a_login_online_is_refused_before_anything_is_measured(run, tmp_path, monkeypatch):
     def refuse(mode):
         raise UserError(f"tracking.mode={mode}: not logged in")
 
-    monkeypatch.setattr("gsvae.tracking.afterwards.choose_mode", refuse)
+    monkeypatch.setattr("gsvae.tracking.wandb_service.choose_mode", refuse)
     state = read_checkpoint(run / "checkpoints" / "best.pt")
     config, changed = re.subn(r"(tracking:\n  mode: )\w+", r"\1online", state["config"])
     assert changed == 1

@@ -56,6 +56,12 @@ class Service:
         self.url = self.process.stdout.readline().split()[1]
         self.port = int(self.url.rpartition(":")[2])
 
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
     def kill(self) -> None:
         """As a power cut does."""
         self.process.kill()

@@ -1,6 +1,5 @@
 """A comparison: the runs of one or many sweeps, what they differ in, and their ranking."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from gsvae.compare.groups import Group, differing_keys, group_runs, mixed_protocols
 from gsvae.compare.runs import Run, Sweep, read_sweep
 from gsvae.compare.statistics import MORE_IS_BETTER, Score, choose_metric, rank_groups, verdict
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 
 __all__ = ["Comparison", "compare"]
 
@@ -63,8 +62,7 @@ def compare(paths: Sequence[Path], metric: str | None = None, *, maximize: bool 
     if metric is not None:
         known = sorted({name for run in runs for name in run.metrics})
         if metric not in known:
-            close = difflib.get_close_matches(metric, known, n=1)
-            meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none yet'}"
+            meant = near_miss(metric, known) or f"; there are {', '.join(known) or 'none yet'}"
             raise UserError(f"--metric {metric}: no finished run has it{meant}")
     metric = metric or choose_metric(groups)
     more = metric in MORE_IS_BETTER if maximize is None else maximize

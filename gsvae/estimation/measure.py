@@ -78,7 +78,7 @@ def measure(
     draws = 4 if is_deterministic(problem, sampler) else draws
     moments = Moments(draws, problem.size, problem.x_BD.device)
     goal_P = reference.gradient.whole().mean
-    goal_norm = math.sqrt(norm2) if (norm2 := reference.norm2) > 0 else math.nan
+    goal_norm = reference.norm
     cosines: list[Tensor] = []
     for draws_nP in problem.draws(sampler, tau, draws, seed, check):
         moments.add(draws_nP)
@@ -112,7 +112,7 @@ def relative_variance(estimate: Sample, goal: Sample) -> float:
 
 def squared_norm(goal: Sample) -> float:
     """‖g*‖²; NaN where nothing of it is left."""
-    return (goal.mean.square().sum().item() - goal.remaining) or math.nan
+    return goal.norm2 or math.nan
 
 
 def is_deterministic(problem: Problem, sampler: Sampler) -> bool:

@@ -23,6 +23,11 @@ class Sample(NamedTuple):
         """V/n, the variance of the mean."""
         return self.variance / self.n
 
+    @property
+    def norm2(self) -> float:
+        """The mean's squared length, without what its own variance adds to it."""
+        return self.mean.square().sum().item() - self.remaining
+
 
 class Groups(Protocol):
     """Draws in groups, any one of which can be left out."""

@@ -3,21 +3,22 @@
 Shapes: n codes, B images, L latents, K categories, P numbers of a gradient.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 
 import torch
-from torch import Tensor
 
 from gsvae.categories import log_softmax
 from gsvae.errors import UserError
 from gsvae.estimation.moments import Fixed, Groups, Moments, home_of
 from gsvae.estimation.problem import Problem
 from gsvae.sampling import RLOO
+from gsvae.sampling.exact import codes_of
 
-__all__ = ["KINDS", "MAX_CODES", "Reference", "exact", "make_reference", "sampled"]
+__all__ = ["MAX_CODES", "Reference", "exact", "make_reference", "sampled"]
 
-KINDS = ("auto", "exact", "rloo")
 MAX_CODES = 1 << 16  # that are enumerated
 SAMPLES = 16  # M of the sampled reference's RLOO
 
@@ -39,8 +40,12 @@ class Reference:
     @property
     def norm2(self) -> float:
         """‖g*‖², without what a sampled mean's own variance adds to it."""
-        mean = self.gradient.whole()
-        return mean.mean.square().sum().item() - mean.remaining
+        return self.gradient.whole().norm2
+
+    @property
+    def norm(self) -> float:
+        """‖g*‖; NaN where nothing of it is left."""
+        return math.sqrt(self.norm2) if self.norm2 > 0 else math.nan
 
     @property
     def remaining(self) -> float:
@@ -72,7 +77,9 @@ def make_reference(
     if kind == "rloo":
         return sampled(problem, draws, seed, check)
     if K**L > MAX_CODES:
-        raise UserError(f"an exact reference: {K}^{L} = {K**L:.3g} codes, and at most {MAX_CODES} are enumerated")
+        raise UserError(
+            f"an exact reference: {K}^{L} = {Decimal(K) ** L:.3g} codes, and at most {MAX_CODES} are enumerated"
+        )
     return exact(problem, check)
 
 
@@ -89,7 +96,7 @@ def exact(problem: Problem, check: Callable[[], None] = lambda: None) -> Referen
     with_code_BLK, mean_B = torch.zeros_like(log_pi_BLK), log_pi_BLK.new_zeros(B)
     for index_n in torch.arange(K**L, device=home).split(max(1, problem.max_rows // B)):
         check()
-        codes_nLK = codes_of(index_n, L, K)
+        codes_nLK = codes_of(index_n, L, K, torch.float64)
         z_n1LK = codes_nLK.to(problem.x_BD.device, problem.x_BD.dtype).unsqueeze(1)
         f_nB = -problem.log_likelihood(z_n1LK).to(home).double()
         weighted_nB = (codes_nLK.flatten(1) @ log_pi_BLK.flatten(1).T).exp() * f_nB
@@ -98,13 +105,6 @@ def exact(problem: Problem, check: Callable[[], None] = lambda: None) -> Referen
     gradient_BLK = with_code_BLK - log_pi_BLK.exp() * mean_B.view(-1, 1, 1)
     (vector_P,) = problem.vectors(gradient_BLK.to(problem.logits_BLK).unsqueeze(0), lifted=False)
     return Reference("exact", Fixed(vector_P.to(home).double()), K**L)
-
-
-def codes_of(index_n: Tensor, n_latent: int, n_cat: int) -> Tensor:
-    """The codes ``(n, L, K)`` with these numbers, one-hot, float64."""
-    place_L = n_cat ** torch.arange(n_latent, device=index_n.device)
-    digit_nL = index_n.unsqueeze(1) // place_L % n_cat
-    return torch.nn.functional.one_hot(digit_nL, n_cat).double()
 
 
 def sampled(problem: Problem, draws: int, seed: int, check: Callable[[], None] = lambda: None) -> Reference:

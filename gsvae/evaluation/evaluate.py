@@ -3,7 +3,7 @@
 Shapes: R models, B images, L latents, K categories, D pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,7 +110,7 @@ class Evaluator:
         tau_R111 = torch.tensor(taus, dtype=dtype, device=device).view(-1, 1, 1, 1)
         usage = UsageCounter()
         parts: dict[str, list[Tensor]] = {"reconstruction": [], "relaxed": [], "iwae": []}
-        for x_RBD in self._batches(images, dtype, pixels):
+        for x_RBD in pixel_batches(images, dtype, pixels, self.max_rows, dynamic=self.dynamic):
             check()
             logits_RBLK = models.encode(x_RBD)
             usage.add(logits_RBLK, kl_per_latent(models, logits_RBLK))
@@ -136,10 +136,6 @@ class Evaluator:
             )
             for r, code_usage in enumerate(usage.results())
         ]
-
-    def _batches(self, images: Images, dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Iterator[Tensor]:
-        """Pixels ``(R, B, D)`` in [0, 1] of all images in their order."""
-        return pixel_batches(images, dtype, generators, self.max_rows, dynamic=self.dynamic)
 
 
 def means_of(batches: Sequence[Tensor]) -> list[float]:

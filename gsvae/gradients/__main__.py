@@ -70,11 +70,11 @@ def look_first(folder: Path, args: argparse.Namespace) -> None:
         UserError: no checkpoint, or W&B is to be online and there is no login.
     """
     from gsvae.loaded import read_settings  # torch, once the flags are known to be right
-    from gsvae.tracking.afterwards import check_login
+    from gsvae.tracking.wandb_service import check_login
 
     cfg = read_settings(folder, args.checkpoint)
     if args.wandb:
-        check_login(cfg)
+        check_login(cfg.tracking.mode)
 
 
 def one(folder: Path, args: argparse.Namespace, *, several: bool) -> None:

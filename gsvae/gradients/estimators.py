@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.build import build
-from gsvae.config import CONF, check, near_miss, options, register, without_hydra
-from gsvae.errors import UserError
+from gsvae.config import CONF, check, options, register, without_hydra
+from gsvae.errors import UserError, near_miss
 from gsvae.explain import explain
 from gsvae.sampling import Sampler
 from gsvae.training.streams import seeded

@@ -134,7 +134,7 @@ def investigate(run: LoadedRun, settings: Settings, progress: Progress) -> Repor
         n_images=len(x_BD),
         reference=reference.words(),
         remaining=reference.remaining,
-        norm=reference.norm2**0.5 if reference.norm2 > 0 else float("nan"),
+        norm=reference.norm,
         rows=rows,
         left_out=left_out,
     )
@@ -166,7 +166,7 @@ def sort_out(
 def pieces(chosen: Sequence[Candidate], taus: Sequence[float]) -> Iterator[tuple[Candidate, float | None]]:
     """Each estimator with each temperature, or once where τ has no part in it."""
     for candidate in chosen:
-        for tau in taus if getattr(candidate.sampler, "uses_tau", True) else [None]:
+        for tau in taus if candidate.sampler.uses_tau else [None]:
             yield candidate, tau
 
 

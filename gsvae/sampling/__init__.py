@@ -1,6 +1,6 @@
 """Gradient estimators: one file each, all behind :class:`Sampler`."""
 
-from gsvae.sampling.base import BoundSampler, Estimate, LogLikelihood, Sampler
+from gsvae.sampling.base import BoundSampler, Estimate, LogLikelihood, MultiSampler, Sampler
 from gsvae.sampling.decoupled import Decoupled
 from gsvae.sampling.exact import Exact
 from gsvae.sampling.gst import GST
@@ -31,6 +31,7 @@ __all__ = [
     "Hard",
     "LogLikelihood",
     "MuProp",
+    "MultiSampler",
     "ReinMax",
     "Sampler",
     "Soft",

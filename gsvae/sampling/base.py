@@ -12,6 +12,7 @@ __all__ = [
     "BoundSampler",
     "Estimate",
     "LogLikelihood",
+    "MultiSampler",
     "Sampler",
     "conditional_gumbel",
     "gumbel_from_uniform",
@@ -62,6 +63,17 @@ class Sampler(nn.Module):
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         """Return the estimate for logits ``(B, L, K)``, temperature ``()`` and noise of :meth:`noise_shape`."""
         raise NotImplementedError
+
+
+class MultiSampler(Sampler):
+    """An estimator from M = ``n_samples`` draws of noise for each image."""
+
+    def __init__(self, n_samples: int = 4) -> None:
+        super().__init__()
+        self.n_samples = n_samples
+
+    def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
+        return (self.n_samples, B, L, K)
 
 
 class BoundSampler(Sampler):

@@ -9,7 +9,7 @@ from gsvae.categories import log_softmax
 from gsvae.errors import UserError
 from gsvae.sampling.base import Estimate, LogLikelihood, Sampler
 
-__all__ = ["Exact"]
+__all__ = ["Exact", "codes_of"]
 
 
 class Exact(Sampler):
@@ -42,15 +42,16 @@ class Exact(Sampler):
         return (0, L, K)
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
-        codes_NLK = all_codes(logits_BLK.shape[1], logits_BLK.shape[2], logits_BLK)
+        _, L, K = logits_BLK.shape
+        codes_NLK = codes_of(torch.arange(K**L, device=logits_BLK.device), L, K, logits_BLK.dtype)
         f_NB = -log_likelihood(codes_NLK.unsqueeze(1))
         log_q_NB = codes_NLK.flatten(1) @ log_softmax(logits_BLK).flatten(1).T
         surrogate_B = (log_q_NB.exp() * f_NB).sum(0)
         return Estimate(surrogate_B, surrogate_B.detach())
 
 
-def all_codes(n_latent: int, n_cat: int, like: Tensor) -> Tensor:
-    """All one-hot codes ``(K^L, L, K)``."""
-    place_L = n_cat ** torch.arange(n_latent, device=like.device)
-    digit_NL = torch.arange(n_cat**n_latent, device=like.device).unsqueeze(1) // place_L % n_cat
-    return (digit_NL.unsqueeze(-1) == torch.arange(n_cat, device=like.device)).to(like.dtype)
+def codes_of(index_N: Tensor, n_latent: int, n_cat: int, dtype: torch.dtype) -> Tensor:
+    """The one-hot codes ``(N, L, K)`` with these numbers, of the K^L there are."""
+    place_L = n_cat ** torch.arange(n_latent, device=index_N.device)
+    digit_NL = index_N.unsqueeze(1) // place_L % n_cat
+    return (digit_NL.unsqueeze(-1) == torch.arange(n_cat, device=index_N.device)).to(dtype)

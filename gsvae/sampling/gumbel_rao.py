@@ -7,7 +7,7 @@ from gsvae.categories import log_softmax, softmax
 from gsvae.sampling.base import (
     Estimate,
     LogLikelihood,
-    Sampler,
+    MultiSampler,
     conditional_gumbel,
     one_hot_argmax,
     relaxation,
@@ -17,7 +17,7 @@ from gsvae.sampling.base import (
 __all__ = ["GumbelRao"]
 
 
-class GumbelRao(Sampler):
+class GumbelRao(MultiSampler):
     """D ~ π, gradient mean over m of J(softmax(S_m/τ)) g / τ with S_m ~ log π + G given D (arXiv 2010.04838).
 
     M = ``n_samples`` conditional draws, the first of which is the one that gave D: with M = 1 it is :class:`Hard`. Its
@@ -25,11 +25,7 @@ class GumbelRao(Sampler):
     """
 
     def __init__(self, n_samples: int = 10) -> None:
-        super().__init__()
-        self.n_samples = n_samples
-
-    def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
-        return (self.n_samples, B, L, K)
+        super().__init__(n_samples)
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         constant = logits_BLK.detach()

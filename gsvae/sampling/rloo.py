@@ -2,25 +2,18 @@
 
 from torch import Tensor
 
-from gsvae.sampling.base import Estimate, LogLikelihood, Sampler, log_q, one_hot_argmax, value_zero
+from gsvae.sampling.base import Estimate, LogLikelihood, MultiSampler, log_q, one_hot_argmax, value_zero
 
 __all__ = ["RLOO"]
 
 
-class RLOO(Sampler):
+class RLOO(MultiSampler):
     """1/(M−1) Σ_m (f_m − mean f) ∇log q(D_m), f = −log p(x|z) (Kool et al. 2019; arXiv 1602.06725).
 
     Unbiased for any f; M decoder calls. τ has no part in it.
     """
 
     uses_tau = False
-
-    def __init__(self, n_samples: int = 4) -> None:
-        super().__init__()
-        self.n_samples = n_samples
-
-    def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
-        return (self.n_samples, B, L, K)
 
     def forward(self, logits_BLK: Tensor, tau: Tensor, noise: Tensor, log_likelihood: LogLikelihood) -> Estimate:
         sample_MBLK = one_hot_argmax((logits_BLK + noise).detach())

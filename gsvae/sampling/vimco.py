@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from gsvae.sampling.base import BoundSampler, Estimate, LogLikelihood, log_q, one_hot_argmax, value_zero
+from gsvae.sampling.base import BoundSampler, Estimate, LogLikelihood, MultiSampler, log_q, one_hot_argmax, value_zero
 
 __all__ = ["VIMCO"]
 
 
-class VIMCO(BoundSampler):
+class VIMCO(MultiSampler, BoundSampler):
     """Gradient of −E[log 1/M Σ_m w_m], w_m = p(x|z_m) (p(z_m)/q(z_m|x))^β, z_m ~ q (arXiv 1602.06725).
 
     Σ_m (L − L_−m) ∇log q(z_m) + Σ_m w̃_m ∇log w_m, with L the bound, L_−m the bound with w_m replaced by the geometric
@@ -19,13 +19,6 @@ class VIMCO(BoundSampler):
     """
 
     uses_tau = False
-
-    def __init__(self, n_samples: int = 4) -> None:
-        super().__init__()
-        self.n_samples = n_samples
-
-    def noise_shape(self, B: int, L: int, K: int) -> tuple[int, ...]:
-        return (self.n_samples, B, L, K)
 
     def bound(
         self, logits_BLK: Tensor, noise: Tensor, log_likelihood: LogLikelihood, log_ratio: LogLikelihood

@@ -8,8 +8,7 @@ from typing import Any
 
 import optuna
 
-from gsvae.config import near_miss
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 
 __all__ = ["PRUNERS", "SAMPLERS", "SearchSettings", "read_settings"]
 

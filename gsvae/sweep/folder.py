@@ -3,15 +3,14 @@
 import fcntl
 import json
 import re
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from gsvae.errors import UserError
-from gsvae.files import write_atomically, write_json
+from gsvae.files import remove_torn, write_atomically, write_json
 from gsvae.tracking.run_folder import read_status
 
 __all__ = ["ENDED", "SweepFolder"]
@@ -128,10 +127,7 @@ class SweepFolder:
 
     def clear_torn(self) -> None:
         """Remove files in the sweep's own folder whose writer did not live to end; writing takes no such time."""
-        for torn in self.path.glob(".*.tmp"):
-            with suppress(FileNotFoundError):
-                if time.time() - torn.stat().st_mtime > TORN:
-                    torn.unlink()
+        remove_torn(self.path, age=TORN)
 
     def stop_mark(self, token: str) -> Path:
         return self.path / ".sweep" / f"stop.{token}"

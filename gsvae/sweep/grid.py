@@ -7,8 +7,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from gsvae.config import near_miss
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 from gsvae.overrides import key_of
 from gsvae.studies import Rows
 

@@ -12,7 +12,7 @@ from gsvae.errors import UserError
 from gsvae.explain import explain, is_mistake
 from gsvae.identity import run_id
 from gsvae.overrides import key_of
-from gsvae.tracking.wandb_service import choose_mode
+from gsvae.tracking.wandb_service import check_login
 
 __all__ = ["Job", "plan"]
 
@@ -92,8 +92,7 @@ def compose(point: Sequence[str], config_loader: Any, master: DictConfig) -> Dic
         raise UserError(explain(error, point)) from error
     cfg = without_hydra(composed)
     check(cfg)
-    if cfg.tracking.mode == "online":
-        choose_mode("online")  # refuses where there is no login
+    check_login(cfg.tracking.mode)
     if cfg.resume:
         raise UserError(f"resume={cfg.resume}: goes on with one run; a sweep goes on by its sweep.name")
     return cfg

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from omegaconf import DictConfig
 
 from gsvae.errors import UserError
+from gsvae.files import remove_torn
 from gsvae.tracking.scope import run_scope
 from gsvae.training.checkpoint import read_checkpoint, read_last
 
@@ -51,8 +52,7 @@ def by_step(jobs: Sequence[S]) -> list[list[S]]:
 def choose_start(job: Starting) -> int:
     """Go on from the run's checkpoint if it has a sound one, and return its step; else clear what is left, and 0."""
     folder = job.folder
-    for torn in folder.rglob(".*.tmp"):  # a write that its process did not live to end
-        torn.unlink()
+    remove_torn(folder, below=True)
     checkpoints = folder / "checkpoints"
     if any(checkpoints.glob("*.pt")):
         with run_scope(folder):

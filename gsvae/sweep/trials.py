@@ -8,8 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.claim import holder
-from gsvae.config import near_miss
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 from gsvae.overrides import key_of
 from gsvae.search import Study, Suggestion, read_settings, read_space
 from gsvae.sweep.driver import Driver, quoted

@@ -8,23 +8,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gsvae.tracking.run_folder import read_status
-from gsvae.tracking.wandb_service import choose_mode
 from gsvae.tracking.wandb_sink import WandbSettings, WandbSink
 
-__all__ = ["Table", "check_login", "log_afterwards"]
+__all__ = ["Table", "log_afterwards"]
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Column names, and rows."""
-
-
-def check_login(cfg: DictConfig) -> None:
-    """Find out before anything is measured for W&B whether there is a login, where the run demands one.
-
-    Raises:
-        UserError: ``tracking.mode=online``, and there is none.
-    """
-    if cfg.tracking.mode == "online":
-        choose_mode("online")
 
 
 def log_afterwards(

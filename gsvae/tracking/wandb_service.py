@@ -8,7 +8,7 @@ import urllib.request
 
 from gsvae.errors import UserError
 
-__all__ = ["agents_sweep", "bury_client", "choose_mode", "first_line", "is_death", "reachable"]
+__all__ = ["agents_sweep", "bury_client", "check_login", "choose_mode", "first_line", "is_death", "reachable"]
 
 PROBE_TIMEOUT = 4.0  # seconds
 
@@ -40,6 +40,16 @@ def choose_mode(mode: str) -> str:
             "or use tracking.mode=offline"
         )
     return "offline"
+
+
+def check_login(mode: str) -> None:
+    """Find out before any work is done whether there is a login, where ``tracking.mode`` demands one.
+
+    Raises:
+        UserError: it does, and there is none.
+    """
+    if mode == "online":
+        choose_mode(mode)
 
 
 def agents_sweep() -> str | None:

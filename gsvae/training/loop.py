@@ -191,9 +191,9 @@ class Trainer:
             rows = [r for r in rows if lane.runs[r].active]
             if rows and (score or draw):
                 self._together(lane, self._validate, lane, rows, score=score, draw=draw)
-            for r in rows if measured else []:
+            for r, numbers in measured.items():
                 if lane.runs[r].active:
-                    lane.runs[r].attempt(self._log_gradients, lane.runs[r], measured[r])
+                    lane.runs[r].attempt(self._log_gradients, lane.runs[r], numbers)
             for run in (lane.runs[r] for r in rows if lane.runs[r].active):
                 run.evaluated = epoch
                 if score and not last and run.give_up:

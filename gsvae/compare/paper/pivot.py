@@ -1,7 +1,6 @@
 """Runs as a table of two settings, and which of a column's differences are noise."""
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ from gsvae.compare.groups import MISSING, Group, differing_keys, rank, shown, va
 from gsvae.compare.paper.published import Published, label_of
 from gsvae.compare.runs import Run
 from gsvae.compare.statistics import MORE_IS_BETTER, NOISE, Score, holm, score, welch
-from gsvae.errors import UserError
+from gsvae.errors import UserError, near_miss
 
 __all__ = ["ALONE", "BEST", "NEAR", "WORSE", "Pivot", "pivot"]
 
@@ -105,7 +104,7 @@ def pivot(
     if published:
         check_published(published, rows, columns, metrics, row_names, column_names)
         row_names = in_order(row_names, list(published.figures))
-        column_names = in_order(column_names, [name for found in published.figures.values() for name in found])
+        column_names = in_order(column_names, published.column_names)
     table = Pivot(
         name=comparison.name,
         rows=row_names,
@@ -170,10 +169,9 @@ def check_published(
             raise UserError(f"{option} {','.join(ours)}: the published figures are of {','.join(theirs)}")
     if missing := [metric for metric in metrics if metric not in published.metrics]:
         raise UserError(f"--metrics {missing[0]}: published are {', '.join(published.metrics)}")
-    their_columns = list(dict.fromkeys(name for found in published.figures.values() for name in found))
     for kind, our_names, their_names in [
         ("row", row_names, list(published.figures)),
-        ("column", column_names, their_columns),
+        ("column", column_names, published.column_names),
     ]:
         lacking = [name for name in our_names if name not in their_names]
         if len(lacking) == len(our_names):
@@ -209,8 +207,3 @@ def judged(table: Pivot, column: str, metric: str) -> dict[tuple[str, str, str],
     for row, p in zip(others, corrected, strict=True):
         verdicts[row, column, metric] = ALONE if p is None else NEAR if p > NOISE else WORSE
     return verdicts
-
-
-def near_miss(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -32,6 +32,11 @@ class Published:
     seeds: int | None
     figures: dict[str, dict[str, tuple[float, ...]]]
 
+    @property
+    def column_names(self) -> list[str]:
+        """The columns that some row has a figure in."""
+        return list(dict.fromkeys(name for found in self.figures.values() for name in found))
+
     def mean(self, row: str, column: str, metric: str) -> float | None:
         """A figure, None if there is none."""
         cell = self.figures.get(row, {}).get(column)

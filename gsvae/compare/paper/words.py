@@ -59,8 +59,7 @@ def caption(table: Pivot) -> list[str]:
         same = "" if them.epochs is None or table.epochs() == [them.epochs] else ": not the same length of training"
         lines.append(f"Ours at {ours}; {them.name} ({', '.join(theirs)}) below each of ours{same}.")
         left = [row for row in them.figures if row not in table.rows]
-        across = list(dict.fromkeys(name for found in them.figures.values() for name in found))
-        left += [column for column in across if column not in table.columns]
+        left += [column for column in them.column_names if column not in table.columns]
         lines += [f"Published but not run here: {', '.join(left)}."] if left else []
     else:
         lines.append(f"At {ours}.")
